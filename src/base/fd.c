@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/fd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+void era_closep(int *fd)
+{
+    if (*fd < 0)
+        return;
+    int saved = errno;
+    close(*fd);
+    errno = saved;
+    *fd = -EBADF;
+}
+
+ssize_t era_read_full(int fd, void *buffer, size_t len)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = read(fd, (char *)buffer + done, len - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+int era_write_full(int fd, const void *data, size_t len)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = write(fd, (const char *)data + done, len - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int era_ensure_dir_at(int dirfd, const char *name, mode_t mode)
+{
+    if (mkdirat(dirfd, name, mode) == 0)
+        return 0;
+    int error = errno;
+    if (error != EEXIST)
+        return -error;
+    struct stat st;
+    if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return -errno;
+    return S_ISDIR(st.st_mode) ? 0 : -EEXIST;
+}
+
+int era_read_file_at(int dirfd, const char *path, size_t max, char **ret_data, size_t *ret_len)
+{
+    _cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (S_ISDIR(st.st_mode))
+        return -EISDIR;
+    if (!S_ISREG(st.st_mode))
+        return -EINVAL;
+
+    /* The size is a hint only: files of /proc and /sys report 0. */
+    size_t capacity = st.st_size > 0 && (size_t)st.st_size < max ? (size_t)st.st_size + 1 : 4096;
+    size_t len = 0;
+    _cleanup_free_ char *data = NULL;
+    for (;;) {
+        char *grown = realloc(data, capacity + 1);
+        if (grown == NULL)
+            return -ENOMEM;
+        data = grown;
+        ssize_t n = era_read_full(fd, data + len, capacity - len);
+        if (n < 0)
+            return (int)n;
+        len += (size_t)n;
+        if (len > max)
+            return -EFBIG;
+        if (len < capacity)
+            break;
+        capacity *= 2;
+    }
+    data[len] = '\0';
+    *ret_data = era_take_ptr(data);
+    if (ret_len != NULL)
+        *ret_len = len;
+    return 0;
+}
+
+int era_write_file_atomic_at(int dirfd, const char *name, const void *data, size_t len, mode_t mode)
+{
+    char temporary[NAME_MAX + 1];
+    int n = snprintf(temporary, sizeof temporary, ".%s.%d.tmp", name, (int)getpid());
+    if (n < 0 || (size_t)n >= sizeof temporary)
+        return -ENAMETOOLONG;
+    _cleanup_close_ int fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
+    if (fd < 0)
+        return -errno;
+    int r = era_write_full(fd, data, len);
+    if (r >= 0 && renameat(dirfd, temporary, dirfd, name) < 0)
+        r = -errno;
+    if (r < 0)
+        unlinkat(dirfd, temporary, 0);
+    return r;
+}
+
+int era_set_nonblock(int fd, bool nonblock)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return -errno;
+    int wanted = nonblock ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+    if (wanted != flags && fcntl(fd, F_SETFL, wanted) < 0)
+        return -errno;
+    return 0;
+}

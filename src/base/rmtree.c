@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: a guest, or an archive, can nest directories deeper
+ * than any stack and longer than any path. The tree is therefore taken apart
+ * with two descriptors only: go down into the first subdirectory met; when a
+ * directory is empty of them, step up by "..", and remove it from above. The
+ * step up is checked against the inode that we came from, so that a directory
+ * moved away meanwhile ends the walk instead of leading it elsewhere.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+struct level {
+    ino_t ino;
+    char name[256];
+};
+
+/* Removes everything but directories; returns 1 and the name of a first subdirectory, or 0. */
+static int sweep_directory(int fd, dev_t dev, char ret_subdir[256])
+{
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (copy < 0)
+        return -errno;
+    DIR *dir = fdopendir(copy);
+    if (dir == NULL) {
+        int error = errno;
+        close(copy);
+        return -error;
+    }
+    int r = 0;
+    struct dirent *entry;
+    while (r == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (unlinkat(fd, entry->d_name, 0) == 0 || errno == ENOENT)
+            continue;
+        int error = errno;
+        struct stat st;
+        if ((error != EISDIR && error != EPERM) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+            r = -error;
+        } else if (!S_ISDIR(st.st_mode)) {
+            r = -error;
+        } else if (st.st_dev != dev) {
+            r = -EXDEV;
+        } else if (unlinkat(fd, entry->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
+            if (errno != ENOTEMPTY && errno != EEXIST) {
+                r = -errno;
+            } else {
+                era_str_copy(ret_subdir, 256, entry->d_name);
+                r = 1;
+            }
+        }
+    }
+    if (entry == NULL && errno != 0 && r == 0)
+        r = -errno;
+    closedir(dir);
+    return r;
+}
+
+static int open_directory(int dirfd, const char *name)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 || errno != EACCES)
+        return fd < 0 ? -errno : fd;
+    /* One that its owner closed to himself: open it up, it is going anyway. */
+    if (fchmodat(dirfd, name, 0700, 0) < 0)
+        return -EACCES;
+    fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int inode_of(int fd, struct stat *st)
+{
+    return fstat(fd, st) < 0 ? -errno : 0;
+}
+
+int era_remove_tree_at(int dirfd, const char *name)
+{
+    if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return -errno;
+    if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
+        return 0;
+    if (errno != ENOTEMPTY && errno != EEXIST)
+        return -errno;
+
+    _cleanup_close_ int fd = open_directory(dirfd, name);
+    if (fd < 0)
+        return fd;
+    struct stat st;
+    int r = inode_of(fd, &st);
+    if (r < 0)
+        return r;
+    dev_t dev = st.st_dev;
+
+    _cleanup_free_ struct level *levels = NULL; /* the way down from `name`, its own level left out */
+    size_t depth = 0;
+    size_t capacity = 0;
+    for (;;) {
+        char subdir[256];
+        r = sweep_directory(fd, dev, subdir);
+        if (r < 0)
+            return r;
+        if (r == 1) {
+            if (depth == capacity) {
+                capacity = capacity == 0 ? 16 : capacity * 2;
+                struct level *grown = reallocarray(levels, capacity, sizeof *levels);
+                if (grown == NULL)
+                    return -ENOMEM;
+                levels = grown;
+            }
+            if ((r = inode_of(fd, &st)) < 0)
+                return r;
+            levels[depth].ino = st.st_ino;
+            memcpy(levels[depth].name, subdir, sizeof subdir);
+            int down = open_directory(fd, subdir);
+            if (down < 0)
+                return down;
+            depth++;
+            era_closep(&fd);
+            fd = down;
+            continue;
+        }
+        if (depth == 0)
+            break;
+        depth--;
+        int up = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (up < 0)
+            return -errno;
+        era_closep(&fd);
+        fd = up;
+        if ((r = inode_of(fd, &st)) < 0)
+            return r;
+        if (st.st_ino != levels[depth].ino || st.st_dev != dev)
+            return -ESTALE;
+        if (unlinkat(fd, levels[depth].name, AT_REMOVEDIR) < 0 && errno != ENOENT && errno != ENOTEMPTY)
+            return -errno;
+    }
+    if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return -errno;
+    return 0;
+}

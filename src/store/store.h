@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store.h - state.db: the facts about VMs, runs and volumes.
+ *
+ * SQLite in WAL mode; many processes at once, one writer at a time (a busy
+ * writer is waited for up to 10 s). Each function is one transaction: it
+ * happened whole or not at all. The store knows nothing of life: whether a VM
+ * runs is for its shim's lock to say, and for the service to reconcile.
+ *
+ * A `struct era_store` belongs to one thread at a time. Text read back is as
+ * hostile as any file: enumerations, lengths and id grammars are checked, and
+ * a row that fails is the error state_corrupt.
+ * Errors of every function: state_corrupt (EUCLEAN), state_busy (EBUSY),
+ * disk_full (ENOSPC), state_error (EIO), out_of_memory (ENOMEM).
+ */
+#ifndef ERA_STORE_STORE_H
+#define ERA_STORE_STORE_H
+
+#include "base/cleanup.h"
+#include "vm/vm.h"
+
+struct era_store;
+
+enum { ERA_UID_SLOTS = 4096 }; /* how many VMs can have a record at once */
+
+/*
+ * Opens or creates `path` (mode 0600) and brings its schema up to date.
+ * Also: state_too_new (EPROTO) when a newer version wrote it,
+ * state_dir_unusable (EACCES, EROFS) when it cannot be written.
+ */
+int era_store_open(const char *path, struct era_store **ret_store, struct era_error *err);
+void era_store_close(struct era_store *store);
+ERA_DEFINE_CLEANUP(struct era_store, era_store_close)
+
+/*
+ * Inserts a VM. record->id and record->uid_slot are chosen here: the id from
+ * created_at_ns, counted up until it is free (created_at_ns stays), the lowest
+ * free slot; both are written back. With ask.volume set the volume is claimed
+ * for the VM in the same transaction.
+ * Errors: too_many_vms (EAGAIN), volume_not_found (ENOENT), volume_busy (EBUSY).
+ */
+int era_store_vm_insert(struct era_store *store, struct era_vm_record *record, struct era_error *err);
+
+/* vm_not_found (ENOENT). ret_record: clear it with era_vm_record_clear(). */
+int era_store_vm_get(struct era_store *store, const char *id, struct era_vm_record *ret_record, struct era_error *err);
+
+/* All of them, oldest first: ret_records is one malloc'ed array, each element to be cleared. */
+int era_store_vm_list(struct era_store *store, struct era_vm_record **ret_records, size_t *ret_count,
+                      struct era_error *err);
+
+/* vm_not_found when the record is gone. */
+int era_store_vm_set_status(struct era_store *store, const char *id, enum era_vm_status status, struct era_error *err);
+
+/* Records that a shim came up: status ready, the launcher, what is not enforced. */
+int era_store_vm_set_ready(struct era_store *store, const char *id, enum era_launcher_kind launcher,
+                           const char *unenforced, struct era_error *err);
+
+/* Removes the VM, its runs, and its claim on a volume. An absent one is success. */
+int era_store_vm_delete(struct era_store *store, const char *id, struct era_error *err);
+
+/* Records a run without outcome and the VM's last_run_at. The id is counted up until it is free and written back. */
+int era_store_run_insert(struct era_store *store, struct era_run_record *run, struct era_error *err);
+
+/* Records the outcome of a run that has none; a run that has one, or is gone, is left alone (success). */
+int era_store_run_finish(struct era_store *store, const char *vm_id, const char *run_id,
+                         const struct era_run_outcome *outcome, struct era_error *err);
+
+/* Runs of a VM, or of all VMs (vm_id NULL), newest first; only_open: those without outcome. free() the array. */
+int era_store_run_list(struct era_store *store, const char *vm_id, bool only_open, struct era_run_record **ret_runs,
+                       size_t *ret_count, struct era_error *err);
+
+struct era_volume_record {
+    char name[ERA_NAME_MAX];
+    enum era_volume_kind kind;
+    uint32_t size_mib;
+    int64_t created_at_ns;
+    char vm_id[ERA_VM_ID_MAX]; /* "" when no VM has it */
+};
+
+/* volume_exists (EEXIST). */
+int era_store_volume_insert(struct era_store *store, const struct era_volume_record *volume, struct era_error *err);
+/* volume_not_found (ENOENT). */
+int era_store_volume_get(struct era_store *store, const char *name, struct era_volume_record *ret_volume,
+                         struct era_error *err);
+/* By name. free() the array. */
+int era_store_volume_list(struct era_store *store, struct era_volume_record **ret_volumes, size_t *ret_count,
+                          struct era_error *err);
+/* volume_not_found, volume_busy when a VM has it. */
+int era_store_volume_delete(struct era_store *store, const char *name, struct era_error *err);
+
+#endif
