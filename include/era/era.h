@@ -33,14 +33,14 @@
 extern "C" {
 #endif
 
-struct era;           /* a state directory, opened */
-struct era_vm_spec;   /* what is asked for when a VM is created */
-struct era_vm;        /* what is known of one VM; a snapshot */
-struct era_vm_list;   /* several of them */
-struct era_run_spec;  /* what is asked for when a command is run */
-struct era_run;       /* a run in flight */
-struct era_result;    /* how a run ended */
-struct era_image;     /* what is known of one image; a snapshot */
+struct era;          /* a state directory, opened */
+struct era_vm_spec;  /* what is asked for when a VM is created */
+struct era_vm;       /* what is known of one VM; a snapshot */
+struct era_vm_list;  /* several of them */
+struct era_run_spec; /* what is asked for when a command is run */
+struct era_run;      /* a run in flight */
+struct era_result;   /* how a run ended */
+struct era_image;    /* what is known of one image; a snapshot */
 struct era_image_list;
 struct era_volume_list;
 struct era_report; /* what this host can do */
@@ -76,15 +76,21 @@ void era_set_progress(struct era *era, era_progress_fn fn, void *userdata);
 int era_vm_spec_new(const char *language, struct era_vm_spec **ret_spec, struct era_error *err);
 void era_vm_spec_free(struct era_vm_spec *spec);
 
-int era_vm_spec_set_cpu(struct era_vm_spec *spec, uint32_t cpu_count, struct era_error *err);   /* 1..256, default 1 */
-int era_vm_spec_set_mem(struct era_vm_spec *spec, uint32_t mem_mib, struct era_error *err);     /* 32..1048576 MiB, default 256 */
-int era_vm_spec_set_disk(struct era_vm_spec *spec, uint32_t disk_mib, struct era_error *err);   /* 16..1048576 MiB, default 1024 */
-int era_vm_spec_set_pids(struct era_vm_spec *spec, uint32_t pids, struct era_error *err);       /* 16..65536, default 512 */
-int era_vm_spec_set_network(struct era_vm_spec *spec, const char *mode, struct era_error *err); /* "none" (default) or "allow_all" */
+int era_vm_spec_set_cpu(struct era_vm_spec *spec, uint32_t cpu_count, struct era_error *err); /* 1..256, default 1 */
+int era_vm_spec_set_mem(struct era_vm_spec *spec, uint32_t mem_mib,
+                        struct era_error *err); /* 32..1048576 MiB, default 256 */
+int era_vm_spec_set_disk(struct era_vm_spec *spec, uint32_t disk_mib,
+                         struct era_error *err); /* 16..1048576 MiB, default 1024 */
+int era_vm_spec_set_pids(struct era_vm_spec *spec, uint32_t pids, struct era_error *err); /* 16..65536, default 512 */
+int era_vm_spec_set_network(struct era_vm_spec *spec, const char *mode,
+                            struct era_error *err); /* "none" (default) or "allow_all" */
 int era_vm_spec_set_image(struct era_vm_spec *spec, const char *reference, struct era_error *err);
-int era_vm_spec_set_launcher(struct era_vm_spec *spec, const char *name, struct era_error *err); /* "auto" (default), "namespace", "microvm" */
-int era_vm_spec_set_persist(struct era_vm_spec *spec, bool persist, struct era_error *err);      /* a new volume of the VM's own */
-int era_vm_spec_set_volume(struct era_vm_spec *spec, const char *name, struct era_error *err);   /* a kept volume; implies persist */
+int era_vm_spec_set_launcher(struct era_vm_spec *spec, const char *name,
+                             struct era_error *err); /* "auto" (default), "namespace", "microvm" */
+int era_vm_spec_set_persist(struct era_vm_spec *spec, bool persist,
+                            struct era_error *err); /* a new volume of the VM's own */
+int era_vm_spec_set_volume(struct era_vm_spec *spec, const char *name,
+                           struct era_error *err); /* a kept volume; implies persist */
 int era_vm_spec_set_best_effort(struct era_vm_spec *spec, bool best_effort, struct era_error *err);
 int era_vm_spec_add_env(struct era_vm_spec *spec, const char *key_value, struct era_error *err); /* "KEY=VALUE" */
 
@@ -118,10 +124,10 @@ const char *era_vm_network(const struct era_vm *vm);
 bool era_vm_persist(const struct era_vm *vm);
 const char *era_vm_volume(const struct era_vm *vm); /* "" without a volume */
 const char *era_vm_launcher(const struct era_vm *vm);
-const char *era_vm_status(const struct era_vm *vm);      /* provisioning, ready, running, stopped, failed */
-const char *era_vm_unenforced(const struct era_vm *vm);  /* "" or comma-separated limits: "memory,cpu" */
-int64_t era_vm_created_at_ns(const struct era_vm *vm);   /* nanoseconds since the Unix epoch */
-int64_t era_vm_last_run_at_ns(const struct era_vm *vm);  /* 0 before the first run */
+const char *era_vm_status(const struct era_vm *vm);     /* provisioning, ready, running, stopped, failed */
+const char *era_vm_unenforced(const struct era_vm *vm); /* "" or comma-separated limits: "memory,cpu" */
+int64_t era_vm_created_at_ns(const struct era_vm *vm);  /* nanoseconds since the Unix epoch */
+int64_t era_vm_last_run_at_ns(const struct era_vm *vm); /* 0 before the first run */
 
 /* Stops the VM; what was in memory is gone. Stopping a stopped VM succeeds. */
 int era_vm_stop(struct era *era, const char *id, struct era_error *err);
@@ -136,15 +142,21 @@ int era_run_spec_new_shell(const char *command, struct era_run_spec **ret_spec, 
 int era_run_spec_new_argv(const char *const argv[], struct era_run_spec **ret_spec, struct era_error *err);
 void era_run_spec_free(struct era_run_spec *spec);
 
-int era_run_spec_set_timeout(struct era_run_spec *spec, uint32_t timeout_ms, struct era_error *err);    /* 1..604800000, 0: none; default 30000 */
-int era_run_spec_set_workdir(struct era_run_spec *spec, const char *dir, struct era_error *err);        /* default /workspace */
-int era_run_spec_set_output_cap(struct era_run_spec *spec, uint64_t bytes, struct era_error *err);      /* a stream; default 16 MiB */
+int era_run_spec_set_timeout(struct era_run_spec *spec, uint32_t timeout_ms,
+                             struct era_error *err); /* 1..604800000, 0: none; default 30000 */
+int era_run_spec_set_workdir(struct era_run_spec *spec, const char *dir,
+                             struct era_error *err); /* default /workspace */
+int era_run_spec_set_output_cap(struct era_run_spec *spec, uint64_t bytes,
+                                struct era_error *err); /* a stream; default 16 MiB */
 int era_run_spec_add_env(struct era_run_spec *spec, const char *key_value, struct era_error *err);
-int era_run_spec_add_file(struct era_run_spec *spec, const char *path, struct era_error *err);          /* staged to /workspace/in/<basename> */
-int era_run_spec_set_stdin(struct era_run_spec *spec, bool open, struct era_error *err);                /* default: an empty stdin */
-int era_run_spec_set_live(struct era_run_spec *spec, bool live, struct era_error *err);                 /* output events, not only logs */
+int era_run_spec_add_file(struct era_run_spec *spec, const char *path,
+                          struct era_error *err); /* staged to /workspace/in/<basename> */
+int era_run_spec_set_stdin(struct era_run_spec *spec, bool open, struct era_error *err); /* default: an empty stdin */
+int era_run_spec_set_live(struct era_run_spec *spec, bool live,
+                          struct era_error *err); /* output events, not only logs */
 int era_run_spec_set_tty(struct era_run_spec *spec, uint16_t cols, uint16_t rows, struct era_error *err);
-int era_run_spec_set_kill_on_hangup(struct era_run_spec *spec, bool kill, struct era_error *err);       /* default: the run goes on */
+int era_run_spec_set_kill_on_hangup(struct era_run_spec *spec, bool kill,
+                                    struct era_error *err); /* default: the run goes on */
 
 /*
  * Starts a command; a stopped VM is started first. Staging files and starting
@@ -155,7 +167,7 @@ int era_run_start(struct era *era, const char *id, const struct era_run_spec *sp
                   struct era_error *err);
 void era_run_free(struct era_run *run); /* without an exit event: hangs up */
 const char *era_run_id(const struct era_run *run);
-int era_run_fd(const struct era_run *run);           /* borrowed; non-blocking */
+int era_run_fd(const struct era_run *run);            /* borrowed; non-blocking */
 short era_run_poll_events(const struct era_run *run); /* POLLIN, and POLLOUT while input waits */
 
 enum era_event_type {
@@ -179,7 +191,8 @@ int era_run_next(struct era_run *run, struct era_event *ret_event, struct era_er
 ssize_t era_run_write(struct era_run *run, const void *data, size_t len);
 int era_run_close_stdin(struct era_run *run);
 int era_run_resize(struct era_run *run, uint16_t cols, uint16_t rows);
-int era_run_signal(struct era_run *run, int signo); /* to the command's process group; SIGKILL ends the run with all its children */
+int era_run_signal(struct era_run *run,
+                   int signo); /* to the command's process group; SIGKILL ends the run with all its children */
 
 /* NULL before ERA_EVENT_EXIT; borrowed from the run. */
 const struct era_result *era_run_result(const struct era_run *run);
@@ -191,10 +204,11 @@ void era_result_free(struct era_result *result);
 
 const char *era_result_run_id(const struct era_result *r);
 const char *era_result_verdict(const struct era_result *r); /* exited, signaled, timed_out, oom_killed, vm_lost */
-int era_result_exit_code(const struct era_result *r);       /* 0..255; 128+N for signal N; 124 timed out; 137 out of memory; 125 VM lost */
+int era_result_exit_code(
+    const struct era_result *r); /* 0..255; 128+N for signal N; 124 timed out; 137 out of memory; 125 VM lost */
 uint64_t era_result_wall_us(const struct era_result *r);
-uint64_t era_result_cpu_us(const struct era_result *r);        /* user and system time of the command and its children */
-uint64_t era_result_peak_mem_kib(const struct era_result *r);  /* the largest resident set among its processes */
+uint64_t era_result_cpu_us(const struct era_result *r);       /* user and system time of the command and its children */
+uint64_t era_result_peak_mem_kib(const struct era_result *r); /* the largest resident set among its processes */
 uint64_t era_result_stdout_dropped(const struct era_result *r); /* bytes cut out of the middle of the log */
 uint64_t era_result_stderr_dropped(const struct era_result *r);
 const char *era_result_stdout_path(const struct era_result *r); /* "" when the VM left no log */
@@ -204,8 +218,10 @@ const char *era_result_stderr_path(const struct era_result *r);
 
 /* A file or directory tree between the host and a running VM (it is started
  * when stopped). Errors: file_not_found, file_too_large, not_a_file, … */
-int era_vm_copy_in(struct era *era, const char *id, const char *host_path, const char *guest_path, struct era_error *err);
-int era_vm_copy_out(struct era *era, const char *id, const char *guest_path, const char *host_path, struct era_error *err);
+int era_vm_copy_in(struct era *era, const char *id, const char *host_path, const char *guest_path,
+                   struct era_error *err);
+int era_vm_copy_out(struct era *era, const char *id, const char *guest_path, const char *host_path,
+                    struct era_error *err);
 
 /*
  * Opens a log for reading. run_id: NULL for the newest run. stream: 1 or 2.
@@ -217,10 +233,12 @@ int era_vm_open_log(struct era *era, const char *id, const char *run_id, int str
 
 /* ---- images ------------------------------------------------------------- */
 
-int era_image_build(struct era *era, const char *language, bool rebuild, struct era_image **ret_image, struct era_error *err);
+int era_image_build(struct era *era, const char *language, bool rebuild, struct era_image **ret_image,
+                    struct era_error *err);
 int era_image_pull(struct era *era, const char *reference, struct era_image **ret_image, struct era_error *err);
 /* name: the reference to store it under, or NULL for the one in the archive. */
-int era_image_import(struct era *era, const char *path, const char *name, struct era_image **ret_image, struct era_error *err);
+int era_image_import(struct era *era, const char *path, const char *name, struct era_image **ret_image,
+                     struct era_error *err);
 int era_image_list(struct era *era, struct era_image_list **ret_list, struct era_error *err);
 int era_image_remove(struct era *era, const char *reference, struct era_error *err);
 size_t era_image_list_count(const struct era_image_list *list);

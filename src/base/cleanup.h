@@ -11,15 +11,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define _cleanup_(fn) __attribute__((cleanup(fn)))
-#define _cleanup_free_ _cleanup_(era_freep)
+#define _cleanup_(fn)   __attribute__((cleanup(fn)))
+#define _cleanup_free_  _cleanup_(era_freep)
 #define _cleanup_close_ _cleanup_(era_closep)
 
 /* Defines `namep(type **)` for a destructor `name(type *)` that accepts NULL. */
-#define ERA_DEFINE_CLEANUP(type, name)         \
-    static inline void name##p(type **pointer) \
-    {                                          \
-        name(*pointer);                        \
+#define ERA_DEFINE_CLEANUP(type, name)                                                                                 \
+    static inline void name##p(type **pointer)                                                                         \
+    {                                                                                                                  \
+        name(*pointer);                                                                                                \
     }
 
 /* Frees what a `char *` (or any object pointer) holds; preserves errno. */
@@ -42,11 +42,11 @@ static inline int era_take_fd(int *fd)
 }
 
 /* Hands a pointer over: yields it and leaves NULL behind. */
-#define era_take_ptr(pointer)                 \
-    ({                                        \
-        __typeof__(pointer) taken = pointer;  \
-        (pointer) = NULL;                     \
-        taken;                                \
+#define era_take_ptr(pointer)                                                                                          \
+    ({                                                                                                                 \
+        __typeof__(pointer) taken = pointer;                                                                           \
+        (pointer) = NULL;                                                                                              \
+        taken;                                                                                                         \
     })
 
 #endif

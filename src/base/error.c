@@ -13,7 +13,8 @@ static void copy(char *to, size_t size, const char *from)
     to[len] = '\0';
 }
 
-static int fill(struct era_error *err, int errnum, const char *code, const char *field, const char *format, va_list args)
+static int fill(struct era_error *err, int errnum, const char *code, const char *field, const char *format,
+                va_list args)
 {
     if (err == NULL)
         return -errnum;

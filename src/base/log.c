@@ -100,7 +100,8 @@ void era_log(enum era_log_level level, const char *format, ...)
     char when[ERA_TIME_MAX];
     era_clock_format(era_clock_realtime_ns(), when);
     char line[2304];
-    int len = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"%s\"}\n", when, level_names[level], escaped);
+    int len = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"%s\"}\n", when,
+                       level_names[level], escaped);
     if (len > 0)
         emit(line, (size_t)len);
     errno = saved;

@@ -76,7 +76,8 @@ int era_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret_va
     for (const char *p = text; *p != '\0'; p++) {
         if (*p < '0' || *p > '9')
             return -EINVAL;
-        if (__builtin_mul_overflow(value, (uint64_t)10, &value) || __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
+        if (__builtin_mul_overflow(value, (uint64_t)10, &value) ||
+            __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
             overflow = true;
     }
     if (overflow || value < min || value > max)

@@ -5,8 +5,8 @@
 #include "vm/vm.h"
 
 #define DIGITS "0123456789"
-#define LOWER "abcdefghijklmnopqrstuvwxyz"
-#define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define LOWER  "abcdefghijklmnopqrstuvwxyz"
+#define UPPER  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 static bool is_digits(const char *text, size_t max)
 {
@@ -106,6 +106,8 @@ bool era_reference_valid(const char *reference)
         end = tag;
     }
 
+    if (path >= end)
+        return false;
     const char *slash = memchr(path, '/', (size_t)(end - path));
     if (slash != NULL && is_host(path, (size_t)(slash - path)))
         path = slash + 1;

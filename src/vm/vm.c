@@ -24,18 +24,18 @@ static int index_of(const char *const names[], size_t count, const char *name)
 }
 
 /* Name and parse functions of one enumeration. */
-#define DEFINE_NAMES(function, type, names)                     \
-    const char *function##_name(enum type value)                \
-    {                                                           \
-        return (size_t)value < COUNT(names) ? names[value] : ""; \
-    }                                                           \
-    int function##_parse(const char *name, enum type *ret)      \
-    {                                                           \
-        int index = index_of(names, COUNT(names), name);        \
-        if (index < 0)                                          \
-            return index;                                       \
-        *ret = (enum type)index;                                \
-        return 0;                                               \
+#define DEFINE_NAMES(function, type, names)                                                                            \
+    const char *function##_name(enum type value)                                                                       \
+    {                                                                                                                  \
+        return (size_t)value < COUNT(names) ? names[value] : "";                                                       \
+    }                                                                                                                  \
+    int function##_parse(const char *name, enum type *ret)                                                             \
+    {                                                                                                                  \
+        int index = index_of(names, COUNT(names), name);                                                               \
+        if (index < 0)                                                                                                 \
+            return index;                                                                                              \
+        *ret = (enum type)index;                                                                                       \
+        return 0;                                                                                                      \
     }
 
 DEFINE_NAMES(era_network, era_network, network_names)

@@ -54,37 +54,37 @@ int era_volume_kind_parse(const char *name, enum era_volume_kind *ret_kind);
 const char *era_language_image(enum era_language language);
 
 enum {
-    ERA_VM_ID_MAX = 40,   /* with the NUL: "<language>-<unix time in nanoseconds>" */
-    ERA_RUN_ID_MAX = 24,  /* with the NUL: "r" and the unix time in nanoseconds */
-    ERA_NAME_MAX = 64,    /* a volume's name, with the NUL */
+    ERA_VM_ID_MAX = 40,      /* with the NUL: "<language>-<unix time in nanoseconds>" */
+    ERA_RUN_ID_MAX = 24,     /* with the NUL: "r" and the unix time in nanoseconds */
+    ERA_NAME_MAX = 64,       /* a volume's name, with the NUL */
     ERA_REFERENCE_MAX = 256, /* an image reference, with the NUL */
     ERA_UNENFORCED_MAX = 64, /* "memory,cpu,pids,disk", with the NUL */
 };
 
 /* Limits of what may be asked for; inclusive. */
-#define ERA_CPU_MIN 1u
-#define ERA_CPU_MAX 256u
-#define ERA_CPU_DEFAULT 1u
-#define ERA_MEM_MIB_MIN 32u
-#define ERA_MEM_MIB_MAX 1048576u
-#define ERA_MEM_MIB_DEFAULT 256u
-#define ERA_DISK_MIB_MIN 16u
-#define ERA_DISK_MIB_MAX 1048576u
-#define ERA_DISK_MIB_DEFAULT 1024u
-#define ERA_PIDS_MIN 16u
-#define ERA_PIDS_MAX 65536u
-#define ERA_PIDS_DEFAULT 512u
-#define ERA_TIMEOUT_MS_MAX 604800000u /* a week */
+#define ERA_CPU_MIN            1u
+#define ERA_CPU_MAX            256u
+#define ERA_CPU_DEFAULT        1u
+#define ERA_MEM_MIB_MIN        32u
+#define ERA_MEM_MIB_MAX        1048576u
+#define ERA_MEM_MIB_DEFAULT    256u
+#define ERA_DISK_MIB_MIN       16u
+#define ERA_DISK_MIB_MAX       1048576u
+#define ERA_DISK_MIB_DEFAULT   1024u
+#define ERA_PIDS_MIN           16u
+#define ERA_PIDS_MAX           65536u
+#define ERA_PIDS_DEFAULT       512u
+#define ERA_TIMEOUT_MS_MAX     604800000u /* a week */
 #define ERA_TIMEOUT_MS_DEFAULT 30000u
 #define ERA_OUTPUT_CAP_DEFAULT (16u << 20) /* bytes a stream */
-#define ERA_OUTPUT_CAP_MIN 4096u
-#define ERA_OUTPUT_CAP_MAX (1u << 30)
-#define ERA_COMMAND_MAX 131071u   /* bytes of one argument: the kernel's MAX_ARG_STRLEN less the NUL */
-#define ERA_ARGV_MAX 1024u        /* arguments */
-#define ERA_ENV_MAX 256u          /* variables */
-#define ERA_ENV_BYTES_MAX 65536u  /* of all of them together */
-#define ERA_RUN_BYTES_MAX 196608u /* argv, env and workdir together: they travel in one frame */
-#define ERA_PATH_MAX 4096u        /* a guest path, with the NUL */
+#define ERA_OUTPUT_CAP_MIN     4096u
+#define ERA_OUTPUT_CAP_MAX     (1u << 30)
+#define ERA_COMMAND_MAX        131071u /* bytes of one argument: the kernel's MAX_ARG_STRLEN less the NUL */
+#define ERA_ARGV_MAX           1024u   /* arguments */
+#define ERA_ENV_MAX            256u    /* variables */
+#define ERA_ENV_BYTES_MAX      65536u  /* of all of them together */
+#define ERA_RUN_BYTES_MAX      196608u /* argv, env and workdir together: they travel in one frame */
+#define ERA_PATH_MAX           4096u   /* a guest path, with the NUL */
 
 /* What is asked for. Strings are held by value; env is owned (era_vm_ask_clear). */
 struct era_vm_ask {
@@ -109,7 +109,7 @@ void era_vm_ask_clear(struct era_vm_ask *ask);
 /* What is recorded of a VM. Owned strings: ask.env only. */
 struct era_vm_record {
     char id[ERA_VM_ID_MAX];
-    struct era_vm_ask ask; /* ask.launcher: what was asked for; ask.volume: what it got, "" without */
+    struct era_vm_ask ask;           /* ask.launcher: what was asked for; ask.volume: what it got, "" without */
     enum era_launcher_kind launcher; /* what it runs on */
     enum era_vm_status status;
     uint32_t uid_slot; /* which range of uids is its own; unique among records */

@@ -12,7 +12,9 @@
 static void vm_ids_match_their_grammar_and_nothing_else(void **state)
 {
     static const char *const good[] = {"python-1", "node-1729692845123456789"};
-    static const char *const bad[] = {"", "python-", "ruby-1", "python-1a", "python-../x", "node-1/", "python-123456789012345678901", "Python-1", "python-1\n"};
+    static const char *const bad[] = {
+        "",         "python-",   "ruby-1", "python-1a", "python-../x", "node-1/", "python-123456789012345678901",
+        "Python-1", "python-1\n"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(era_vm_id_valid(good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -32,12 +34,32 @@ static void made_ids_are_valid(void **state)
 static void references_follow_the_registries_grammar(void **state)
 {
     static const char *const good[] = {
-        "agent/python:3.11", "alpine", "localhost:5000/a/b_c__d:latest", "registry.example/x:1.2-rc.1", "a-b--c/d",
+        "agent/python:3.11",
+        "alpine",
+        "localhost:5000/a/b_c__d:latest",
+        "registry.example/x:1.2-rc.1",
+        "a-b--c/d",
         "x@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     };
     static const char *const bad[] = {
-        "", "/", "a/", "/a", "a//b", "..", "a/../b", "UPPER", "a:", "a:-x", "a b", "a___b", "a..b", "-a", "a@sha256:12",
-        "a:b:c/", "localhost:99999999/a", "a\n",
+        "",
+        "/",
+        "a/",
+        "/a",
+        "a//b",
+        "..",
+        "a/../b",
+        "UPPER",
+        "a:",
+        "a:-x",
+        "a b",
+        "a___b",
+        "a..b",
+        "-a",
+        "a@sha256:12",
+        "a:b:c/",
+        "localhost:99999999/a",
+        "a\n",
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         if (!era_reference_valid(good[i]))
