@@ -38,7 +38,6 @@ int era_launch_encode(struct era_buffer *to, const struct era_launch *launch)
     era_write_u32(&w, launch->pids);
     era_write_u32(&w, launch->uid_slot);
     era_write_u8(&w, launch->best_effort);
-    era_write_strv(&w, &launch->env);
     return writer_result(&w);
 }
 
@@ -56,22 +55,10 @@ int era_launch_decode(const struct era_frame *frame, struct era_launch *ret_laun
     launch.pids = era_read_u32(&r);
     launch.uid_slot = era_read_u32(&r);
     launch.best_effort = read_enum(&r, 2) != 0;
-    int result = era_read_strv(&r, 2 * ERA_ENV_MAX, &launch.env);
-    if (result >= 0)
-        result = era_reader_finish(&r);
-    if (result >= 0 && !era_vm_id_valid(launch.id))
-        result = -EBADMSG;
-    if (result < 0) {
-        era_launch_clear(&launch);
-        return result;
-    }
+    if (era_reader_finish(&r) < 0 || !era_vm_id_valid(launch.id))
+        return -EBADMSG;
     *ret_launch = launch;
     return 0;
-}
-
-void era_launch_clear(struct era_launch *launch)
-{
-    era_strv_clear(&launch->env);
 }
 
 int era_launched_encode(struct era_buffer *to, const struct era_launched *launched)

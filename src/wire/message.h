@@ -28,12 +28,10 @@ struct era_launch {
     uint32_t pids;
     uint32_t uid_slot;
     bool best_effort;
-    struct era_strv env; /* of every command: the image's and the VM's */
 };
 
 int era_launch_encode(struct era_buffer *to, const struct era_launch *launch);
 int era_launch_decode(const struct era_frame *frame, struct era_launch *ret_launch);
-void era_launch_clear(struct era_launch *launch);
 
 /* ERA_FRAME_LAUNCHED: what became of it. */
 struct era_launched {
