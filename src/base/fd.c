@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -120,6 +122,33 @@ int era_write_file_atomic_at(int dirfd, const char *name, const void *data, size
     if (r < 0)
         unlinkat(dirfd, temporary, 0);
     return r;
+}
+
+/* Closes first..last, one by one where the kernel has no close_range (before Linux 5.9). */
+static void close_span(unsigned first, unsigned last)
+{
+    if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
+        return;
+    struct rlimit limit = {0};
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 65536)
+        limit.rlim_cur = 65536;
+    for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; fd++)
+        close((int)fd);
+}
+
+void era_close_all_but(const int keep[], size_t count)
+{
+    unsigned next = 3;
+    for (;;) {
+        unsigned kept = UINT_MAX; /* the lowest to keep that is not passed yet */
+        for (size_t i = 0; i < count; i++)
+            if (keep[i] >= 0 && (unsigned)keep[i] >= next && (unsigned)keep[i] < kept)
+                kept = (unsigned)keep[i];
+        close_span(next, kept - 1);
+        if (kept == UINT_MAX)
+            return;
+        next = kept + 1;
+    }
 }
 
 int era_set_nonblock(int fd, bool nonblock)

@@ -45,6 +45,12 @@ int era_write_file_atomic_at(int dirfd, const char *name, const void *data, size
  */
 int era_remove_tree_at(int dirfd, const char *name);
 
+/*
+ * Closes every descriptor from 3 on that is not among the `count` ones kept
+ * (at most 16; negative ones are passed over). Async-signal-safe.
+ */
+void era_close_all_but(const int keep[], size_t count);
+
 /* Puts or removes O_NONBLOCK. */
 int era_set_nonblock(int fd, bool nonblock);
 

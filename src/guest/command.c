@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "guest/guest.h"
+
+extern char **environ;
+
+/* So that the kernel, short of memory, ends a command rather than init. */
+static void offer_to_oom_killer(void)
+{
+    _cleanup_close_ int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0)
+        (void)era_write_full(fd, "500", 3);
+}
+
+static void reset_signals(void)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    for (int signo = 1; signo < NSIG; signo++)
+        signal(signo, SIG_DFL);
+}
+
+static void set_default(const char *name, const char *value)
+{
+    setenv(name, value, 0);
+}
+
+static int take_stdio(const struct era_run_request *request, const int fds[CHANNELS])
+{
+    for (int i = 0; i < CHANNELS; i++)
+        if (dup2(fds[i], i) < 0)
+            return -errno;
+    if (setsid() < 0)
+        return -errno;
+    if ((request->flags & ERA_RUN_TTY) != 0 && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+/* The command: becomes what was asked for, or says why not. */
+static _Noreturn void become_command(const struct era_run_request *request, const int fds[CHANNELS], int status_fd)
+{
+    prctl(PR_SET_DUMPABLE, 1);
+    reset_signals();
+    offer_to_oom_killer();
+    int r = take_stdio(request, fds);
+    if (r < 0)
+        report_failure(status_fd, -r, "cannot set up stdin, stdout and stderr", 126);
+
+    environ = request->env.items;
+    set_default("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    set_default("HOME", "/root");
+    set_default("USER", "root");
+    set_default("LANG", "C.UTF-8");
+    if (chdir(request->workdir) < 0)
+        report_failure(status_fd, errno, "cannot enter the working directory", 126);
+    umask(022);
+    if (request->kind != ERA_RUN_COMMAND)
+        worker_run(request, status_fd);
+
+    char *shell[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c", request->argv.items[0], NULL};
+    char **argv = (request->flags & ERA_RUN_SHELL) != 0 ? shell : request->argv.items;
+    execvp(argv[0], argv);
+    report_failure(status_fd, errno, argv[0], errno == ENOENT ? 127 : 126);
+}
+
+static uint64_t cpu_us_of(const struct rusage *usage)
+{
+    return (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000 +
+           (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec);
+}
+
+/* The leader: parent of the command, subreaper of all that descends from it. */
+static _Noreturn void lead(const struct era_run_request *request, const int fds[CHANNELS], int status_fd)
+{
+    prctl(PR_SET_NAME, "era-run");
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    const int keep[] = {fds[0], fds[1], fds[2], status_fd};
+    era_close_all_but(keep, sizeof keep / sizeof keep[0]); /* other runs' pipes, the shim */
+
+    pid_t command = fork();
+    if (command < 0)
+        report_failure(status_fd, errno, "cannot fork", 126);
+    if (command == 0)
+        become_command(request, fds, status_fd);
+    for (int i = 0; i < CHANNELS; i++)
+        close(fds[i]);
+
+    struct report report = {.kind = REPORT_STARTED, .value = command};
+    report_write(status_fd, &report);
+    int wait_status = 0;
+    for (pid_t pid = 0; pid != command;) {
+        pid = waitpid(-1, &wait_status, 0);
+        if (pid < 0 && errno != EINTR)
+            _exit(1);
+    }
+    struct rusage usage;
+    getrusage(RUSAGE_CHILDREN, &usage);
+    report = (struct report){
+        .kind = REPORT_ENDED,
+        .value = wait_status,
+        .cpu_us = cpu_us_of(&usage),
+        .peak_mem_kib = (uint64_t)usage.ru_maxrss,
+    };
+    report_write(status_fd, &report);
+    _exit(0);
+}
+
+pid_t command_fork(const struct era_run_request *request, const int fds[CHANNELS], int status_fd)
+{
+    pid_t leader = fork();
+    if (leader == 0)
+        lead(request, fds, status_fd);
+    return leader < 0 ? -errno : leader;
+}

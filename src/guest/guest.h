@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * guest.h - inside era-init.
+ *
+ * Theory of operation: PID 1 of the guest, one thread, one epoll loop. It
+ * speaks frames (wire/) over one descriptor with the shim and trusts nothing
+ * but it. For each run it forks a *leader*, which is the subreaper of the
+ * command and so the ancestor of everything that the command starts, also of
+ * what double-forks or calls setsid. The leader reports how the command ended.
+ * Killing a run means: stop the leader, kill its descendants until none is
+ * left, let the leader go on and report. Should a guest have killed the leader,
+ * what was orphaned to init belongs to no living run and is killed with it.
+ */
+#ifndef ERA_GUEST_GUEST_H
+#define ERA_GUEST_GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buffer.h"
+#include "wire/frame.h"
+#include "wire/message.h"
+
+enum { CHANNEL_STDIN = 0, CHANNEL_STDOUT = 1, CHANNEL_STDERR = 2, CHANNELS = 3 };
+
+enum source_kind {
+    SOURCE_LINK,   /* the shim */
+    SOURCE_SIGNAL, /* children */
+    SOURCE_TICK,   /* the next look at a run that is being killed, or the end of a shutdown's grace */
+    SOURCE_INPUT,  /* the write end of a command's stdin */
+    SOURCE_OUTPUT, /* the read end of its stdout or stderr */
+    SOURCE_STATUS, /* the leader's reports */
+    SOURCE_SINK,   /* output of what a finished run left in the background: read and dropped */
+};
+
+/* What epoll hands back. */
+struct source {
+    enum source_kind kind;
+    int channel;
+    int fd; /* owned; -EBADF when closed */
+    bool watched;
+    struct run *run; /* NULL for those of init itself */
+};
+
+struct run {
+    uint32_t stream;
+    pid_t leader; /* 0 once reaped */
+    pid_t command;
+    struct source channels[CHANNELS];
+    struct source status;
+    bool tty;
+    uint32_t window[CHANNELS]; /* bytes that may still be sent for stdout and stderr */
+    struct era_buffer input;   /* stdin that the command has not taken yet */
+    bool input_end;
+    bool killing;
+    bool reported;              /* the leader told the end, and is about to go */
+    bool over;                  /* the command ended; output that it left is still to be sent */
+    size_t remaining[CHANNELS]; /* bytes of it */
+    struct era_run_ended ended;
+    struct run *next;
+};
+
+struct guest {
+    int epoll_fd;
+    struct source link;
+    struct source signals;
+    struct source tick;
+    int proc_fd;           /* /proc, opened before anything of the user's ran */
+    struct era_buffer in;  /* from the shim */
+    struct era_buffer out; /* to the shim */
+    struct run *runs;
+    bool shutting_down;
+};
+
+/* What a leader, or a command that could not start, writes to the status pipe; one write, so it is atomic. */
+enum report_kind { REPORT_STARTED, REPORT_FAILED, REPORT_ENDED };
+
+struct report {
+    enum report_kind kind;
+    int32_t value; /* pid, errno, wait status */
+    uint64_t cpu_us;
+    uint64_t peak_mem_kib;
+    char message[192];
+};
+
+/* init.c: watches (for EPOLLIN; SOURCE_INPUT for EPOLLOUT) or stops watching a source; either may be so already. */
+int guest_watch(struct guest *guest, struct source *source);
+void guest_unwatch(struct guest *guest, struct source *source);
+void guest_close_source(struct guest *guest, struct source *source);
+/* Arms the tick; 0 disarms it. */
+void guest_set_tick(struct guest *guest, unsigned milliseconds);
+
+/* run.c */
+void run_kill(struct guest *guest, struct run *run);
+bool run_kill_on(struct guest *guest, struct run *run); /* one more pass; whether another is needed */
+void run_start(struct guest *guest, uint32_t stream, const struct era_run_request *request);
+void run_fail(struct guest *guest, uint32_t stream, int errnum, const char *message);
+struct run *run_find(const struct guest *guest, uint32_t stream);
+void run_take_input(struct guest *guest, struct run *run, const void *data, size_t len);
+void run_end_input(struct guest *guest, struct run *run);
+void run_flush_input(struct guest *guest, struct run *run);
+void run_pump_output(struct guest *guest, struct run *run, int channel);
+void run_read_reports(struct guest *guest, struct run *run);
+void run_reaped(struct guest *guest, pid_t pid, int wait_status, uint64_t cpu_us, uint64_t peak_mem_kib);
+void run_give_window(struct guest *guest, struct run *run, int channel, uint32_t bytes);
+void run_drop_sink(struct guest *guest, struct source *source);
+
+/* command.c: forks leader and command. fds: the command's own stdin, stdout, stderr; status_fd: for reports. */
+pid_t command_fork(const struct era_run_request *request, const int fds[CHANNELS], int status_fd);
+
+/* worker.c: what a ERA_RUN_PUT or ERA_RUN_GET command does instead of exec. */
+_Noreturn void worker_run(const struct era_run_request *request, int status_fd);
+
+/* kill.c: one pass over the descendants of a run; returns how many are still alive. */
+int kill_pass(const struct guest *guest, const struct run *run);
+
+/* report.c: by leader, command and worker. */
+void report_write(int status_fd, const struct report *report);
+_Noreturn void report_failure(int status_fd, int errnum, const char *what, int exit_code);
+
+/* The main loop; control_fd: the shim. Returns never. */
+_Noreturn void era_init_main(int control_fd);
+
+#endif

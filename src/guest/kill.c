@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: who descends from whom is read from /proc. A pass
+ * collects (pid, parent) of every process, spreads the mark of the run's root
+ * to its descendants until nothing changes, and kills what is marked. A process
+ * that is being killed cannot fork any more, so that passes converge; the pids
+ * limit bounds how much there can be.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "guest/guest.h"
+
+struct process {
+    pid_t pid;
+    pid_t parent;
+    bool dead; /* a zombie */
+    bool marked;
+};
+
+/* Parses "pid (comm) state ppid"; comm may hold anything, the last ')' ends it. */
+static bool parse_stat(char *text, struct process *ret_process)
+{
+    char *after = strrchr(text, ')');
+    if (after == NULL || after[1] != ' ' || after[2] == '\0' || after[3] != ' ')
+        return false;
+    char *parent = after + 4;
+    parent[strspn(parent, "0123456789")] = '\0';
+    uint64_t value;
+    if (era_parse_u64(parent, 0, INT32_MAX, &value) < 0)
+        return false;
+    ret_process->parent = (pid_t)value;
+    ret_process->dead = after[2] == 'Z' || after[2] == 'X';
+    return true;
+}
+
+static bool read_process(int proc_fd, const char *name, struct process *ret_process)
+{
+    uint64_t pid;
+    char path[64];
+    if (era_parse_u64(name, 1, INT32_MAX, &pid) < 0 || era_str_format(path, sizeof path, "%s/stat", name) < 0)
+        return false;
+    _cleanup_close_ int fd = openat(proc_fd, path, O_RDONLY | O_CLOEXEC);
+    char text[512];
+    ssize_t n = fd >= 0 ? era_read_full(fd, text, sizeof text - 1) : -1;
+    if (n <= 0)
+        return false;
+    text[n] = '\0';
+    *ret_process = (struct process){.pid = (pid_t)pid};
+    return parse_stat(text, ret_process);
+}
+
+/* All processes of the guest: the count, or -errno. */
+static ssize_t list_processes(int proc_fd, struct process **ret_list)
+{
+    int fd = openat(proc_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL)
+        return -errno;
+    struct process *list = NULL;
+    size_t count = 0;
+    size_t capacity = 0;
+    struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        struct process process;
+        if (!read_process(proc_fd, entry->d_name, &process))
+            continue;
+        if (count == capacity) {
+            capacity = capacity == 0 ? 64 : capacity * 2;
+            struct process *grown = reallocarray(list, capacity, sizeof *list);
+            if (grown == NULL)
+                break;
+            list = grown;
+        }
+        list[count++] = process;
+    }
+    closedir(dir);
+    *ret_list = list;
+    return (ssize_t)count;
+}
+
+static bool is_leader(const struct guest *guest, pid_t pid)
+{
+    for (const struct run *run = guest->runs; run != NULL; run = run->next)
+        if (run->leader == pid)
+            return true;
+    return false;
+}
+
+/* Whether a process is a first of those to go: child of the leader, or, without leader, an orphan of no run. */
+static bool is_root(const struct guest *guest, const struct run *run, const struct process *process)
+{
+    if (run->leader != 0 && !run->reported)
+        return process->parent == run->leader;
+    return process->pid != 1 && process->parent == 1 && !is_leader(guest, process->pid);
+}
+
+static void mark(const struct guest *guest, const struct run *run, struct process *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        list[i].marked = is_root(guest, run, &list[i]);
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = 0; i < count; i++)
+            for (size_t j = 0; j < count && !list[i].marked; j++)
+                if (list[j].marked && list[j].pid == list[i].parent)
+                    list[i].marked = changed = true;
+    }
+}
+
+int kill_pass(const struct guest *guest, const struct run *run)
+{
+    _cleanup_free_ struct process *list = NULL;
+    ssize_t count = list_processes(guest->proc_fd, &list);
+    if (count < 0)
+        return (int)count;
+    mark(guest, run, list, (size_t)count);
+    int alive = 0;
+    for (ssize_t i = 0; i < count; i++)
+        if (list[i].marked && !list[i].dead) {
+            kill(list[i].pid, SIGKILL);
+            alive++;
+        }
+    return alive;
+}
