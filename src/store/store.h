@@ -7,11 +7,19 @@
  * happened whole or not at all. The store knows nothing of life: whether a VM
  * runs is for its shim's lock to say, and for the service to reconcile.
  *
- * A `struct era_store` belongs to one thread at a time. Text read back is as
+ * A `struct era_store` belongs to one thread at a time, and to the process that
+ * opened it: a child made by fork() neither uses nor closes it. While one is
+ * open, its file is not opened by other means: closing a descriptor of it would
+ * drop the locks of this process.
+ *
+ * Text read back is as
  * hostile as any file: enumerations, lengths and id grammars are checked, and
  * a row that fails is the error state_corrupt.
  * Errors of every function: state_corrupt (EUCLEAN), state_busy (EBUSY),
- * disk_full (ENOSPC), state_error (EIO), out_of_memory (ENOMEM).
+ * disk_full (ENOSPC), state_error (EIO), out_of_memory (ENOMEM),
+ * state_dir_unusable (EACCES, EROFS). What breaks the grammars and limits of
+ * vm.h is refused as invalid_argument (EINVAL), so that it need not be refused
+ * as corrupt when it is read.
  */
 #ifndef ERA_STORE_STORE_H
 #define ERA_STORE_STORE_H
@@ -21,7 +29,10 @@
 
 struct era_store;
 
-enum { ERA_UID_SLOTS = 4096 }; /* how many VMs can have a record at once */
+enum {
+    ERA_UID_SLOTS = 4096, /* how many VMs can have a record at once */
+    ERA_RUNS_KEPT = 100,  /* how many runs of a VM stay recorded; those in flight in any case */
+};
 
 /*
  * Opens or creates `path` (mode 0600) and brings its schema up to date.
@@ -48,17 +59,21 @@ int era_store_vm_get(struct era_store *store, const char *id, struct era_vm_reco
 int era_store_vm_list(struct era_store *store, struct era_vm_record **ret_records, size_t *ret_count,
                       struct era_error *err);
 
-/* vm_not_found when the record is gone. */
+/* vm_not_found when the record is gone. ERA_VM_RUNNING is derived, never stored: invalid_argument. */
 int era_store_vm_set_status(struct era_store *store, const char *id, enum era_vm_status status, struct era_error *err);
 
-/* Records that a shim came up: status ready, the launcher, what is not enforced. */
+/* Records that a shim came up: status ready, the launcher (not "auto"), what is not enforced. vm_not_found. */
 int era_store_vm_set_ready(struct era_store *store, const char *id, enum era_launcher_kind launcher,
                            const char *unenforced, struct era_error *err);
 
 /* Removes the VM, its runs, and its claim on a volume. An absent one is success. */
 int era_store_vm_delete(struct era_store *store, const char *id, struct era_error *err);
 
-/* Records a run without outcome and the VM's last_run_at. The id is counted up until it is free and written back. */
+/*
+ * Records a run without outcome and the VM's last_run_at. The id is made from
+ * started_at_ns, counted up until it is free within the VM, and written back.
+ * Forgets the oldest finished runs of the VM beyond ERA_RUNS_KEPT. vm_not_found.
+ */
 int era_store_run_insert(struct era_store *store, struct era_run_record *run, struct era_error *err);
 
 /* Records the outcome of a run that has none; a run that has one, or is gone, is left alone (success). */
@@ -77,7 +92,7 @@ struct era_volume_record {
     char vm_id[ERA_VM_ID_MAX]; /* "" when no VM has it */
 };
 
-/* volume_exists (EEXIST). */
+/* With vm_id set the VM has it at once. volume_exists (EEXIST: the name, or the VM has one), vm_not_found. */
 int era_store_volume_insert(struct era_store *store, const struct era_volume_record *volume, struct era_error *err);
 /* volume_not_found (ENOENT). */
 int era_store_volume_get(struct era_store *store, const char *name, struct era_volume_record *ret_volume,
