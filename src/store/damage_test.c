@@ -197,9 +197,10 @@ static void flipped_bits_never_get_past_the_checks(void **state)
     size_t len = 0;
     assert_int_equal(era_read_file_at(AT_FDCWD, f->path, 1 << 20, &data, &len), 0);
     for (size_t at = 0; at < len; at += at < 512 ? 1 : 61) {
-        data[at] ^= (char)(1 << at % 8);
+        const char intact = data[at];
+        data[at] = (char)((unsigned char)intact ^ (1u << at % 8));
         write_file(f->path, data, len);
-        data[at] ^= (char)(1 << at % 8);
+        data[at] = intact;
         int r = era_store_open(f->path, &f->store, &f->err);
         if (r == 0)
             r = read_everything(f->store, &f->err);
