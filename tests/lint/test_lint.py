@@ -163,5 +163,5 @@ def test_tidy_finds_a_leak_and_excuses_what_is_cleaned_up(small_tree):
     assert "src/vm/x.c:10: Potential leak" in done.stdout, done.stderr
     assert done.stdout.count("leak") == 1
 
-    plant(small_tree, ".clang-tidy", config.replace("  -misc-unused-parameters", "  -cert-env33-c"))
+    plant(small_tree, ".clang-tidy", config.replace("  -misc-unused-parameters,", "  -cert-env33-c,"))
     assert "cert-env33-c is disabled without a reason" in run_check("tidy", small_tree).stdout
