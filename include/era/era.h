@@ -32,6 +32,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct era;          /* a state directory, opened */
 struct era_vm_spec;  /* what is asked for when a VM is created */
@@ -276,6 +277,7 @@ const char *era_report_detail(const struct era_report *report, size_t index);
 const char *era_report_launcher(const struct era_report *report); /* what `auto` picks, "" when none works */
 const char *era_report_reason(const struct era_report *report);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

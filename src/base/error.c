@@ -13,6 +13,7 @@ static void copy(char *to, size_t size, const char *from)
     to[len] = '\0';
 }
 
+ERA_PRINTF(5, 0)
 static int fill(struct era_error *err, int errnum, const char *code, const char *field, const char *format,
                 va_list args)
 {

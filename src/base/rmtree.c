@@ -45,9 +45,8 @@ static int sweep_directory(int fd, dev_t dev, char ret_subdir[256])
             continue;
         int error = errno;
         struct stat st;
-        if ((error != EISDIR && error != EPERM) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-            r = -error;
-        } else if (!S_ISDIR(st.st_mode)) {
+        if ((error != EISDIR && error != EPERM) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            !S_ISDIR(st.st_mode)) {
             r = -error;
         } else if (st.st_dev != dev) {
             r = -EXDEV;

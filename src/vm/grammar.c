@@ -63,11 +63,25 @@ static bool is_path_component(const char *text, size_t len)
     return true;
 }
 
+/* Labels of letters, digits and inner dashes, with single dots between. */
+static bool is_domain(const char *text, size_t len)
+{
+    bool after_alnum = false;
+    for (size_t i = 0; i < len; i++) {
+        bool alnum = text[i] != '\0' && strchr(LOWER UPPER DIGITS, text[i]) != NULL;
+        bool dash_inside = text[i] == '-' && i > 0 && text[i - 1] != '.';
+        if (!alnum && !dash_inside && !(text[i] == '.' && after_alnum))
+            return false;
+        after_alnum = alnum;
+    }
+    return after_alnum;
+}
+
 static bool is_host(const char *text, size_t len)
 {
     const char *colon = memchr(text, ':', len);
     size_t name = colon != NULL ? (size_t)(colon - text) : len;
-    if (name == 0 || strspn(text, LOWER UPPER DIGITS ".-") < name || text[0] == '.' || text[0] == '-')
+    if (!is_domain(text, name))
         return false;
     if (colon == NULL)
         return memchr(text, '.', len) != NULL || (len == 9 && memcmp(text, "localhost", 9) == 0);

@@ -38,6 +38,8 @@ int era_launch_encode(struct era_buffer *to, const struct era_launch *launch)
     era_write_u32(&w, launch->pids);
     era_write_u32(&w, launch->uid_slot);
     era_write_u8(&w, launch->best_effort);
+    era_write_str(&w, launch->image_path);
+    era_write_str(&w, launch->volume_path);
     return writer_result(&w);
 }
 
@@ -55,6 +57,8 @@ int era_launch_decode(const struct era_frame *frame, struct era_launch *ret_laun
     launch.pids = era_read_u32(&r);
     launch.uid_slot = era_read_u32(&r);
     launch.best_effort = read_enum(&r, 2) != 0;
+    read_text(&r, launch.image_path, sizeof launch.image_path);
+    read_text(&r, launch.volume_path, sizeof launch.volume_path);
     if (era_reader_finish(&r) < 0 || !era_vm_id_valid(launch.id))
         return -EBADMSG;
     *ret_launch = launch;

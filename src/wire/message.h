@@ -28,6 +28,8 @@ struct era_launch {
     uint32_t pids;
     uint32_t uid_slot;
     bool best_effort;
+    char image_path[ERA_PATH_MAX];  /* absolute */
+    char volume_path[ERA_PATH_MAX]; /* absolute, or "" */
 };
 
 int era_launch_encode(struct era_buffer *to, const struct era_launch *launch);

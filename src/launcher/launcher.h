@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * launcher.h - the interface of what makes a guest: one implementation a
+ * folder. A launcher turns a configuration into a running guest whose first
+ * process is era-init, and hands back two descriptors: one to talk to it, one
+ * that tells its death. Called by the shim alone, which is single-threaded.
+ */
+#ifndef ERA_LAUNCHER_LAUNCHER_H
+#define ERA_LAUNCHER_LAUNCHER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vm/vm.h"
+
+/* What a guest is to be; all of it borrowed for the time of the call. */
+struct era_guest_config {
+    const char *id;          /* also its hostname */
+    const char *image_path;  /* absolute: the root file system */
+    const char *volume_path; /* absolute: image file or folder; NULL without a volume */
+    const char *init_path;   /* absolute: era-init */
+    enum era_volume_kind volume_kind;
+    enum era_network network;
+    uint32_t cpu_count;
+    uint32_t mem_mib;
+    uint32_t pids;
+    uint32_t uid_slot; /* 0..ERA_UID_SLOTS-1: its own range of uids */
+    bool best_effort;  /* go on where a limit cannot be enforced */
+};
+
+struct era_guest;
+
+struct era_guest_ops {
+    /* Ends the guest at once; harmless when it is dead. */
+    void (*kill)(struct era_guest *guest);
+    /* How many processes the kernel ended for want of memory so far; 0 where nobody counts. */
+    uint64_t (*oom_kills)(const struct era_guest *guest);
+    /* Gives back what the host lent: control groups, helpers. The guest must be dead. */
+    void (*free)(struct era_guest *guest);
+};
+
+/* The head of every launcher's own object. */
+struct era_guest {
+    const struct era_guest_ops *ops;
+    int control_fd; /* owned: a stream of frames to era-init */
+    int pid_fd;     /* owned: readable once the guest is dead */
+    char unenforced[ERA_UNENFORCED_MAX];
+};
+
+/* What doctor says of one thing that matters here. */
+struct era_check {
+    char name[32];
+    char state[8]; /* "ok", "warn", "missing" */
+    char detail[200];
+};
+
+struct era_launcher {
+    enum era_launcher_kind kind;
+
+    /*
+     * Makes a guest. Errors: launcher_unavailable (what this host lacks),
+     * limit_unenforceable (which, and how to go on without), volume_busy,
+     * network_unavailable, vm_start_failed (which step, and why).
+     */
+    int (*start)(const struct era_guest_config *config, struct era_guest **ret_guest, struct era_error *err);
+
+    /* Removes what a guest of this id left on the host when its shim was killed. */
+    void (*sweep)(const char *id);
+
+    /* Appends its checks (at most max) and says whether a guest could be started here. Returns their count. */
+    int (*probe)(struct era_check checks[], int max, bool *ret_usable);
+};
+
+extern const struct era_launcher era_namespace_launcher;
+
+/* The one that `kind` names; for auto the best that works here. launcher_unavailable, with the reason. */
+int era_launcher_choose(enum era_launcher_kind kind, const struct era_launcher **ret_launcher, struct era_error *err);
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "launcher/namespace/internal.h"
+
+enum { CPU_PERIOD_US = 100000, INIT_PIDS = 1, REMOVE_TRIES = 2000 };
+
+static int group_path(const struct cgroup *cgroup, enum cgroup_controller controller, const char *file, char to[512])
+{
+    const struct cgroup_place *place = &cgroup->hierarchy.places[controller];
+    return era_str_format(to, 512, "%s/%s%s%s", place->path, cgroup->id, file[0] != '\0' ? "/" : "", file);
+}
+
+static int write_file(const char *path, const char *text)
+{
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd < 0 ? -errno : era_write_full(fd, text, strlen(text));
+}
+
+static int set(const struct cgroup *cgroup, enum cgroup_controller controller, const char *file, const char *text)
+{
+    char path[512];
+    int r = group_path(cgroup, controller, file, path);
+    return r < 0 ? r : write_file(path, text);
+}
+
+/* A limit on swap: groups without that file have no swap to count. */
+static int set_if_there(const struct cgroup *cgroup, enum cgroup_controller controller, const char *file,
+                        const char *text)
+{
+    int r = set(cgroup, controller, file, text);
+    return r == -ENOENT ? 0 : r;
+}
+
+/* In v2 a parent must hand a controller down before its children have it. */
+static int hand_down(const char *agent_path, const char *controller)
+{
+    char path[512];
+    char word[32];
+    snprintf(word, sizeof word, "+%s", controller);
+    int r = era_str_format(path, sizeof path, "%s/../cgroup.subtree_control", agent_path);
+    if (r >= 0)
+        r = write_file(path, word);
+    if (r >= 0)
+        r = era_str_format(path, sizeof path, "%s/cgroup.subtree_control", agent_path);
+    return r < 0 ? r : write_file(path, word);
+}
+
+static int make_group(const struct cgroup *cgroup, enum cgroup_controller controller)
+{
+    const struct cgroup_place *place = &cgroup->hierarchy.places[controller];
+    char path[512];
+    int r = group_path(cgroup, controller, "", path);
+    if (r >= 0 && mkdir(place->path, 0755) < 0 && errno != EEXIST)
+        r = -errno;
+    if (r >= 0 && place->v2)
+        r = hand_down(place->path, cgroup_controller_name(controller));
+    if (r >= 0 && mkdir(path, 0755) < 0 && errno != EEXIST)
+        r = -errno;
+    return r;
+}
+
+static int limit_memory(const struct cgroup *cgroup, uint32_t mem_mib)
+{
+    char bytes[32];
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)mem_mib << 20);
+    if (cgroup->hierarchy.places[CGROUP_MEMORY].v2) {
+        int r = set(cgroup, CGROUP_MEMORY, "memory.max", bytes);
+        return r < 0 ? r : set_if_there(cgroup, CGROUP_MEMORY, "memory.swap.max", "0");
+    }
+    int r = set(cgroup, CGROUP_MEMORY, "memory.limit_in_bytes", bytes);
+    if (r >= 0)
+        r = set_if_there(cgroup, CGROUP_MEMORY, "memory.memsw.limit_in_bytes", bytes);
+    return r;
+}
+
+static int limit_cpu(const struct cgroup *cgroup, uint32_t cpu_count)
+{
+    char text[64];
+    if (cgroup->hierarchy.places[CGROUP_CPU].v2) {
+        snprintf(text, sizeof text, "%u %u", cpu_count * CPU_PERIOD_US, CPU_PERIOD_US);
+        return set(cgroup, CGROUP_CPU, "cpu.max", text);
+    }
+    snprintf(text, sizeof text, "%u", CPU_PERIOD_US);
+    int r = set(cgroup, CGROUP_CPU, "cpu.cfs_period_us", text);
+    snprintf(text, sizeof text, "%u", cpu_count * CPU_PERIOD_US);
+    return r < 0 ? r : set(cgroup, CGROUP_CPU, "cpu.cfs_quota_us", text);
+}
+
+static int limit_pids(const struct cgroup *cgroup, uint32_t pids)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%u", pids + INIT_PIDS);
+    return set(cgroup, CGROUP_PIDS, "pids.max", text);
+}
+
+static int apply(struct cgroup *cgroup, const struct era_guest_config *config, enum cgroup_controller controller)
+{
+    if (cgroup->hierarchy.places[controller].path[0] == '\0')
+        return -ENOTSUP;
+    int r = make_group(cgroup, controller);
+    if (r < 0)
+        return r;
+    cgroup->made[controller] = true;
+    switch (controller) {
+    case CGROUP_MEMORY:
+        return limit_memory(cgroup, config->mem_mib);
+    case CGROUP_CPU:
+        return limit_cpu(cgroup, config->cpu_count);
+    case CGROUP_PIDS:
+        return limit_pids(cgroup, config->pids);
+    case CGROUP_CONTROLLERS:
+        break;
+    }
+    return -EINVAL;
+}
+
+int cgroup_create(const struct era_guest_config *config, struct cgroup *ret_cgroup, char unenforced[ERA_UNENFORCED_MAX],
+                  struct era_error *err)
+{
+    struct cgroup cgroup = {0};
+    cgroup_find(&cgroup.hierarchy);
+    era_str_copy(cgroup.id, sizeof cgroup.id, config->id);
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        int r = apply(&cgroup, config, (enum cgroup_controller)i);
+        if (r >= 0)
+            continue;
+        const char *name = cgroup_controller_name((enum cgroup_controller)i);
+        if (!config->best_effort) {
+            cgroup_remove(&cgroup);
+            return era_error_set(
+                err, -r, "limit_unenforceable",
+                "this host cannot enforce the %s limit (no control group: %s); --best-effort goes on without", name,
+                strerror(-r));
+        }
+        size_t used = strlen(unenforced);
+        snprintf(unenforced + used, ERA_UNENFORCED_MAX - used, "%s%s", used > 0 ? "," : "", name);
+    }
+    *ret_cgroup = cgroup;
+    return 0;
+}
+
+int cgroup_attach(const struct cgroup *cgroup, pid_t pid)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%d", (int)pid);
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        int r = cgroup->made[i] ? set(cgroup, (enum cgroup_controller)i, "cgroup.procs", text) : 0;
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+uint64_t cgroup_oom_kills(const struct cgroup *cgroup)
+{
+    char path[512];
+    const char *file = cgroup->hierarchy.places[CGROUP_MEMORY].v2 ? "memory.events" : "memory.oom_control";
+    _cleanup_free_ char *text = NULL;
+    if (!cgroup->made[CGROUP_MEMORY] || group_path(cgroup, CGROUP_MEMORY, file, path) < 0 ||
+        era_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
+        return 0;
+    char *found = strstr(text, "oom_kill ");
+    if (found == NULL)
+        return 0;
+    char *number = found + strlen("oom_kill ");
+    number[strcspn(number, "\n")] = '\0';
+    uint64_t count = 0;
+    return era_parse_u64(number, 0, UINT64_MAX, &count) < 0 ? 0 : count;
+}
+
+void cgroup_remove(struct cgroup *cgroup)
+{
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        char path[512];
+        if (!cgroup->made[i] || group_path(cgroup, (enum cgroup_controller)i, "", path) < 0)
+            continue;
+        /* The last process is dead but may still be on its way out of the group. */
+        for (int tries = 0; rmdir(path) < 0 && errno == EBUSY && tries < REMOVE_TRIES; tries++)
+            sched_yield();
+        cgroup->made[i] = false;
+    }
+}
+
+void cgroup_sweep(const char *id)
+{
+    struct cgroup cgroup = {.made = {true, true, true}};
+    cgroup_find(&cgroup.hierarchy);
+    era_str_copy(cgroup.id, sizeof cgroup.id, id);
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+        cgroup.made[i] = cgroup.hierarchy.places[i].path[0] != '\0';
+    cgroup_remove(&cgroup);
+}

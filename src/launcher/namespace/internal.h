@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal.h - inside the namespace launcher.
+ *
+ * Theory of operation. The parent (the shim) lends what needs the host's
+ * privileges: control groups, the ranges of uids, and, when it is root, the
+ * mounts (the image as the lower layer of an overlay, shown with the guest's
+ * uids by an idmapped mount; the volume). They reach the child as detached
+ * mounts, over a socket. The child, born into namespaces of its own, makes the
+ * rest by the table of steps in child.c, and becomes era-init.
+ *
+ * Without root the child makes the mounts itself, in its user namespace: the
+ * same functions, called on the other side.
+ */
+#ifndef ERA_LAUNCHER_NAMESPACE_INTERNAL_H
+#define ERA_LAUNCHER_NAMESPACE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "launcher/launcher.h"
+
+/* Detached mounts; -EBADF where there is none. */
+struct guest_mounts {
+    int root_fd;   /* the guest's root: an overlay */
+    int init_fd;   /* era-init, as a file of a read-only mount */
+    int volume_fd; /* what becomes /workspace/persist */
+};
+
+enum { GUEST_MOUNT_FDS = 3 };
+
+/* ---- idmap.c ------------------------------------------------------------ */
+
+enum { UIDS_PER_GUEST = 65536 };
+
+/* The first host uid of a slot: above what distributions and other managers give out. */
+uid_t idmap_base(uint32_t slot);
+
+/* Maps 0.. of the child's user namespace: to the slot's range by root, else to the caller (and his subuids). */
+int idmap_write(pid_t child, uint32_t slot, bool privileged, struct era_error *err);
+
+/* ---- mount.c: the mount API, each -errno or a descriptor ---------------- */
+
+struct mount_option {
+    const char *key; /* NULL ends a list */
+    const char *value;
+};
+
+/* A new file system, detached. */
+int mount_new(const char *type, const struct mount_option options[], unsigned attributes);
+/* A copy of an existing mount or of a part of one, detached, with these attributes and none of what lies below. */
+int mount_clone(int dirfd, const char *path, unsigned attributes);
+/* Shows the mount with the ids of a user namespace. */
+int mount_idmap(int mount_fd, int userns_fd);
+/* Puts a detached mount on dirfd/name; a link there is not followed. */
+int mount_attach(int mount_fd, int dirfd, const char *name);
+/* Makes dirfd/name a directory that is none of the image's tricks: a link or file in its place is removed. */
+int mount_point_at(int dirfd, const char *name, mode_t mode);
+
+/* ---- root.c, volume.c --------------------------------------------------- */
+
+/* The overlay. `userns_fd` < 0: in the child, unprivileged. The working directory must be the VM's own folder. */
+int root_build(const struct era_guest_config *config, int userns_fd, struct guest_mounts *mounts,
+               struct era_error *err);
+
+/* Opens and locks the volume; the mount goes to mounts->volume_fd. ret_lock_fd holds it for this VM. */
+int volume_lock(const struct era_guest_config *config, int *ret_lock_fd, struct era_error *err);
+int volume_build(const struct era_guest_config *config, int volume_fd, int userns_fd, struct guest_mounts *mounts,
+                 struct era_error *err);
+
+/* ---- dev.c, proc.c, network.c, caps.c, seccomp.c: steps of the child, 0 or -errno ---- */
+
+int dev_mount(int root_fd, uint32_t mem_mib);
+int proc_mount(int root_fd);
+int network_raise_loopback(void);
+int network_forbid_metadata(void);
+int network_write_resolver(int root_fd);
+int caps_drop(void);
+int seccomp_install(void);
+
+/* The address inside at which the host's resolver answers: of the range for benchmarks (RFC 2544), never routed. */
+#define NETWORK_RESOLVER "198.18.0.53"
+
+/* ---- cgroup_hierarchy.c, cgroup.c --------------------------------------- */
+
+enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CONTROLLERS };
+
+/* Where a controller of this host lives. */
+struct cgroup_place {
+    bool v2;
+    char path[256]; /* of the directory that our groups go into, without the VM; "": there is none */
+};
+
+struct cgroup_hierarchy {
+    struct cgroup_place places[CGROUP_CONTROLLERS];
+};
+
+void cgroup_find(struct cgroup_hierarchy *ret_hierarchy);
+const char *cgroup_controller_name(enum cgroup_controller controller);
+
+struct cgroup {
+    struct cgroup_hierarchy hierarchy;
+    char id[ERA_VM_ID_MAX];
+    bool made[CGROUP_CONTROLLERS];
+};
+
+/* Makes the groups and sets the limits; what cannot be is an error, or named in unenforced. */
+int cgroup_create(const struct era_guest_config *config, struct cgroup *ret_cgroup, char unenforced[ERA_UNENFORCED_MAX],
+                  struct era_error *err);
+int cgroup_attach(const struct cgroup *cgroup, pid_t pid);
+uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
+void cgroup_remove(struct cgroup *cgroup);
+void cgroup_sweep(const char *id);
+
+/* ---- pasta.c ------------------------------------------------------------ */
+
+/* Connects the child's network; ret_fd: a pidfd whose kill ends the helper, which dies with us as well. */
+int pasta_start(pid_t child, int *ret_pid_fd, struct era_error *err);
+
+/* ---- probe.c ------------------------------------------------------------ */
+
+int namespace_probe(struct era_check checks[], int max, bool *ret_usable);
+
+/* ---- child.c ------------------------------------------------------------ */
+
+/* What a step that failed tells the parent. */
+struct child_failure {
+    int32_t errnum;
+    char step[48];
+};
+
+struct child_plan {
+    const struct era_guest_config *config;
+    bool privileged;
+    int sync_fd;    /* to the parent: go, mounts, and how it ended */
+    int control_fd; /* becomes descriptor 3 of era-init */
+};
+
+/* In the new process: never returns. */
+_Noreturn void child_main(const struct child_plan *plan);
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: pasta(1) connects the guest's network namespace to the
+ * world without any privilege of the host. It runs inside the guest's user
+ * namespace, so that it has power over that network and over nothing else, and
+ * below a *keeper*: the first process of a pid namespace, which dies with the
+ * shim. pasta changes its credentials, which would make it forget whom to die
+ * with; the death of its namespace's first process it cannot forget.
+ *
+ * No port is forwarded in either direction, and the gateway's address is not
+ * mapped to the host: there is no way to the host's loopback.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "launcher/namespace/internal.h"
+
+/* Where the keeper's descriptors stand, so that they can be named in pasta's arguments. */
+enum { NETNS_FD = 3, READY_FD = 4 };
+
+static const char *find_pasta(void)
+{
+    static const char *const candidates[] = {"/usr/bin/pasta", "/usr/local/bin/pasta", "/bin/pasta"};
+    for (size_t i = 0; i < sizeof candidates / sizeof candidates[0]; i++)
+        if (access(candidates[i], X_OK) == 0)
+            return candidates[i];
+    return NULL;
+}
+
+static _Noreturn void exec_pasta(const char *pasta)
+{
+    char netns[32];
+    char ready[32];
+    snprintf(netns, sizeof netns, "/proc/self/fd/%d", NETNS_FD);
+    snprintf(ready, sizeof ready, "/proc/self/fd/%d", READY_FD);
+    const char *const argv[] = {
+        "pasta",
+        "--quiet",
+        "--foreground",
+        "--netns-only",
+        "--netns",
+        netns,
+        "--runas",
+        "0",
+        "--config-net",
+        "--no-map-gw",
+        "-t",
+        "none",
+        "-u",
+        "none",
+        "-T",
+        "none",
+        "-U",
+        "none",
+        "--dns-forward",
+        NETWORK_RESOLVER,
+        "--pid",
+        ready,
+        NULL,
+    };
+    char *const envp[] = {NULL};
+    execve(pasta, (char *const *)(uintptr_t)argv, envp);
+    _exit(127);
+}
+
+/* First process of its pid namespace: starts pasta, and ends when it does. */
+static _Noreturn void keep(const char *pasta, int userns_fd, int netns_fd, int ready_fd)
+{
+    prctl(PR_SET_NAME, "era-net");
+    int devnull = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int high[] = {fcntl(netns_fd, F_DUPFD_CLOEXEC, 10), fcntl(ready_fd, F_DUPFD_CLOEXEC, 10),
+                  fcntl(userns_fd, F_DUPFD_CLOEXEC, 10)};
+    if (devnull < 0 || dup2(devnull, 0) < 0 || dup2(devnull, 1) < 0 || dup2(high[0], NETNS_FD) < 0 ||
+        dup2(high[1], READY_FD) < 0 || setns(high[2], CLONE_NEWUSER) < 0)
+        _exit(126);
+    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        _exit(126);
+    /* After the change of credentials, which forgets it; it is this process that must not outlive the shim. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const int kept[] = {NETNS_FD, READY_FD};
+    era_close_all_but(kept, 2);
+
+    pid_t pid = fork();
+    if (pid == 0)
+        exec_pasta(pasta);
+    close(READY_FD);
+    int status = 0;
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    _exit(1);
+}
+
+static int open_namespace(pid_t child, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)child, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int pasta_start(pid_t child, int *ret_pid_fd, struct era_error *err)
+{
+    const char *pasta = find_pasta();
+    if (pasta == NULL)
+        return era_error_set(err, ENOENT, "network_unavailable",
+                             "--network allow_all needs pasta; install the package passt");
+    _cleanup_close_ int userns = open_namespace(child, "user");
+    _cleanup_close_ int netns = open_namespace(child, "net");
+    int ready[2];
+    if (userns < 0 || netns < 0 || pipe2(ready, O_CLOEXEC) < 0)
+        return era_error_errno(err, errno, "cannot reach the guest's network namespace");
+    _cleanup_close_ int ready_read = ready[0];
+    _cleanup_close_ int ready_write = ready[1];
+
+    int pid_fd = -EBADF;
+    pid_t keeper =
+        (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_NEWPID | CLONE_PIDFD | SIGCHLD), NULL, &pid_fd, NULL, 0);
+    if (keeper < 0)
+        return era_error_errno(err, errno, "cannot start the network helper");
+    if (keeper == 0)
+        keep(pasta, userns, netns, ready_write);
+    _cleanup_close_ int keeper_fd = pid_fd;
+    era_closep(&ready_write);
+
+    /* pasta writes its pid when all is set up; the end without it means that it gave up. */
+    char byte;
+    if (era_read_full(ready_read, &byte, 1) != 1) {
+        syscall(SYS_pidfd_send_signal, keeper_fd, SIGKILL, NULL, 0);
+        waitpid(keeper, NULL, 0);
+        return era_error_set(err, ENETUNREACH, "network_unavailable",
+                             "pasta could not connect the guest; does this host have a route to the outside?");
+    }
+    *ret_pid_fd = era_take_fd(&keeper_fd);
+    return 0;
+}

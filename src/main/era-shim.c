@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * era-shim - the keeper of one VM; started by the service and not by hand.
+ *   era-shim           launches a guest as the frame on descriptor 3 says
+ *   era-shim --sweep ID  removes what a killed shim left on the host
+ *   era-shim --probe     says on stdout what this host can do
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "launcher/launcher.h"
+#include "shim/shim.h"
+
+/* name TAB state TAB detail, a line each; the last one: "launcher", what auto picks or "", and why. */
+static int probe(void)
+{
+    struct era_check checks[32];
+    bool usable = false;
+    int count = era_namespace_launcher.probe(checks, (int)(sizeof checks / sizeof checks[0]), &usable);
+    for (int i = 0; i < count; i++)
+        printf("%s\t%s\t%s\n", checks[i].name, checks[i].state, checks[i].detail);
+    printf("launcher\t%s\t%s\n", usable ? "namespace" : "",
+           usable ? "this kernel makes user namespaces; this build has no other launcher"
+                  : "namespaces cannot be made here, and this build has no other launcher");
+    return fflush(stdout) == 0 ? 0 : 1;
+}
+
+static int sweep(const char *id)
+{
+    if (!era_vm_id_valid(id))
+        return 2;
+    era_namespace_launcher.sweep(id);
+    return 0;
+}
+
+/* The shim belongs to nobody: its starter reaps at once what it started. */
+static void become_orphan(void)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        _exit(pid < 0 ? 1 : 0);
+    setsid();
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    const int keep[] = {SHIM_FD_LAUNCH, SHIM_FD_LOCK, SHIM_FD_IMAGE};
+    era_close_all_but(keep, sizeof keep / sizeof keep[0]);
+    for (size_t i = 0; i < sizeof keep / sizeof keep[0]; i++)
+        fcntl(keep[i], F_SETFD, FD_CLOEXEC);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "--sweep") == 0)
+        return sweep(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "--probe") == 0)
+        return probe();
+    if (argc != 1 || fcntl(SHIM_FD_LOCK, F_GETFD) < 0) {
+        fputs("era-shim is started by agent and libera, not by hand\n", stderr);
+        return 2;
+    }
+    become_orphan();
+    static struct shim shim = {.listen.fd = -EBADF, .runs_dir = -EBADF, .out_dir = -EBADF};
+    shim_launch(&shim);
+    if (shim_confine() < 0) {
+        shim.guest->ops->free(shim.guest);
+        return 1;
+    }
+    shim_loop(&shim);
+}

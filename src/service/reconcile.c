@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "service/service.h"
+
+/* The outcome that the shim left in out/runs/<id>/result. */
+static int read_result(int folder_fd, const char *run_id, struct era_run_outcome *ret_outcome)
+{
+    char path[80];
+    snprintf(path, sizeof path, "out/runs/%s/result", run_id);
+    _cleanup_free_ char *data = NULL;
+    size_t len = 0;
+    int r = era_read_file_at(folder_fd, path, 4096, &data, &len);
+    if (r < 0)
+        return r;
+    const struct era_frame frame = {.type = ERA_FRAME_EXIT, .payload = (const uint8_t *)data, .len = (uint32_t)len};
+    return era_outcome_decode(&frame, ret_outcome);
+}
+
+void reconcile_run(struct era *era, const char *vm_id, const char *run_id, bool vm_alive)
+{
+    _cleanup_close_ int folder = shim_open_folder(era, vm_id);
+    struct era_run_outcome outcome = {.verdict = ERA_VERDICT_VM_LOST, .exit_code = 125};
+    if ((folder < 0 || read_result(folder, run_id, &outcome) < 0) && vm_alive)
+        return; /* it runs, or is about to */
+    (void)era_store_run_finish(era->store, vm_id, run_id, &outcome, NULL);
+}
+
+static int reconcile_runs(struct era *era, const char *vm_id, bool alive, bool *ret_running, struct era_error *err)
+{
+    _cleanup_free_ struct era_run_record *runs = NULL;
+    size_t count = 0;
+    int r = era_store_run_list(era->store, vm_id, true, &runs, &count, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < count; i++)
+        reconcile_run(era, vm_id, runs[i].id, alive);
+    if (count > 0) {
+        free(runs);
+        runs = NULL;
+        r = era_store_run_list(era->store, vm_id, true, &runs, &count, err);
+    }
+    *ret_running = r >= 0 && count > 0;
+    return r;
+}
+
+/* Removes all of a VM that never came to be. */
+static int abandon(struct era *era, const struct era_vm_record *record, struct era_error *err)
+{
+    shim_sweep(era, record->id);
+    (void)era_remove_tree_at(era->vms_fd, record->id);
+    struct era_volume_record volume;
+    bool own = era_store_volume_get(era->store, record->id, &volume, NULL) >= 0;
+    int r = era_store_vm_delete(era->store, record->id, err);
+    if (r >= 0 && own)
+        (void)volume_discard(era, record->id, NULL);
+    return r < 0 ? r : era_error_set(err, ENOENT, "vm_not_found", "no VM has the id %s", record->id);
+}
+
+int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error *err)
+{
+    _cleanup_close_ int folder = shim_open_folder(era, record->id);
+    bool alive = folder >= 0 && shim_alive(folder);
+    if (record->status == ERA_VM_PROVISIONING) {
+        if (alive || lock_is_held(era->state_fd, "create.lock"))
+            return 0;
+        return abandon(era, record, err);
+    }
+    if (record->status == ERA_VM_READY && !alive) {
+        /* Whoever starts or ends it now will say himself what became of it. */
+        _cleanup_close_ int op = folder >= 0 ? lock_take(folder, "op.lock", F_WRLCK, false) : -ENOENT;
+        if (op == -EAGAIN)
+            return 0;
+        shim_sweep(era, record->id);
+        if (folder >= 0)
+            (void)unlinkat(folder, "vm.sock", 0);
+        int r = era_store_vm_set_status(era->store, record->id, ERA_VM_STOPPED, err);
+        if (r < 0)
+            return r;
+        record->status = ERA_VM_STOPPED;
+    }
+    bool running = false;
+    int r = reconcile_runs(era, record->id, alive, &running, err);
+    if (r >= 0 && running && record->status == ERA_VM_READY)
+        record->status = ERA_VM_RUNNING;
+    return r;
+}
+
+void reconcile_folders(struct era *era)
+{
+    int fd = openat(era->vms_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL) {
+        era_closep(&fd);
+        return;
+    }
+    struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        struct era_vm_record record;
+        struct era_error err = {0};
+        if (!era_vm_id_valid(entry->d_name))
+            continue;
+        if (era_store_vm_get(era->store, entry->d_name, &record, &err) >= 0) {
+            era_vm_record_clear(&record);
+            continue;
+        }
+        _cleanup_close_ int folder = shim_open_folder(era, entry->d_name);
+        if (era_error_is(&err, "vm_not_found") && folder >= 0 && !shim_alive(folder)) {
+            shim_sweep(era, entry->d_name);
+            (void)era_remove_tree_at(era->vms_fd, entry->d_name);
+        }
+    }
+    closedir(dir);
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A run in flight: one connection to the shim, worked in small steps that never
+ * block. Output is given out in place; the room it took is given back to the
+ * sender when the caller comes for the next piece.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "service/service.h"
+
+struct era_run {
+    struct era *era; /* borrowed */
+    int fd;          /* owned */
+    struct era_buffer in;
+    struct era_buffer out;
+    size_t handed_out;      /* bytes at the start of `in` that the caller looked at */
+    uint8_t handed_channel; /* whose room they took; 0: nobody's */
+    uint32_t handed_len;
+    uint32_t input_window;
+    bool input_full; /* the caller was told to wait */
+    bool recorded;   /* in the store */
+    bool ended;
+    char vm_id[ERA_VM_ID_MAX];
+    struct era_result result;
+};
+
+static int make_paths(struct era *era, const char *vm_id, struct era_result *result, bool logs)
+{
+    static const char *const names[2] = {"stdout", "stderr"};
+    for (int i = 0; i < 2; i++) {
+        result->paths[i] = logs ? era_str_printf("%s/vms/%s/out/%s.log", era->state_dir, vm_id, names[i]) : strdup("");
+        if (result->paths[i] == NULL)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+int run_open(struct era *era, int fd, const struct era_run_request *request, const char *vm_id,
+             struct era_run **ret_run, struct era_error *err)
+{
+    struct era_run *run = calloc(1, sizeof *run);
+    if (run == NULL) {
+        close(fd);
+        return era_error_oom(err);
+    }
+    run->era = era;
+    run->fd = fd;
+    run->input_window = ERA_WINDOW_INITIAL;
+    era_str_copy(run->vm_id, sizeof run->vm_id, vm_id);
+    era_str_copy(run->result.run_id, sizeof run->result.run_id, request->id);
+    int r = make_paths(era, vm_id, &run->result, (request->flags & ERA_RUN_LOG) != 0);
+    if (r >= 0)
+        r = era_message_append(&run->out, ERA_FRAME_RUN, 0, era_run_request_encode, request);
+    if (r >= 0)
+        r = era_set_nonblock(fd, true);
+    if (r < 0) {
+        era_run_free(run);
+        return r == -EMSGSIZE
+                   ? era_error_invalid(err, "cmd", "command, environment and directory together are too long")
+                   : era_error_set(err, -r, "system_error", "cannot start the run: %s", strerror(-r));
+    }
+    *ret_run = run;
+    return 0;
+}
+
+static int fill_request(const struct era_vm_record *record, const struct era_run_spec *spec,
+                        struct era_run_request *request)
+{
+    request->flags = spec->flags;
+    request->timeout_ms = spec->timeout_ms;
+    request->output_cap = spec->output_cap;
+    request->cols = spec->cols;
+    request->rows = spec->rows;
+    era_str_copy(request->workdir, sizeof request->workdir, spec->workdir);
+    int r = era_strv_copy(&request->argv, &spec->argv);
+    if (r >= 0)
+        r = era_strv_copy(&request->env, &record->ask.env);
+    for (size_t i = 0; r >= 0 && i < spec->env.count; i++)
+        r = env_set(&request->env, spec->env.items[i]);
+    return r;
+}
+
+/* Records the run (when it is one for the record) and gives it its id. */
+static int name_run(struct era *era, const char *vm_id, const struct era_run_spec *spec,
+                    struct era_run_request *request, struct era_error *err)
+{
+    struct era_run_record record = {.started_at_ns = era_clock_realtime_ns()};
+    if ((spec->flags & ERA_RUN_LOG) == 0) {
+        era_run_id_make(record.started_at_ns, request->id);
+        return 0;
+    }
+    era_str_copy(record.vm_id, sizeof record.vm_id, vm_id);
+    int r = era_store_run_insert(era->store, &record, err);
+    era_str_copy(request->id, sizeof request->id, record.id);
+    return r;
+}
+
+static int stage_files(struct era *era, const char *id, const struct era_run_spec *spec, struct era_error *err)
+{
+    for (size_t i = 0; i < spec->files.count; i++) {
+        int r = era_vm_copy_in(era, id, spec->files.items[i], "/workspace/in", err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int era_run_start(struct era *era, const char *id, const struct era_run_spec *spec, struct era_run **ret_run,
+                  struct era_error *err)
+{
+    int r = stage_files(era, id, spec, err);
+    if (r < 0)
+        return r;
+    struct era_vm_record record;
+    _cleanup_close_ int fd = vm_connect(era, id, &record, err);
+    if (fd < 0)
+        return fd;
+    struct era_run_request request = {.kind = ERA_RUN_COMMAND};
+    struct era_run *run = NULL;
+    r = fill_request(&record, spec, &request) < 0 ? era_error_oom(err) : 0;
+    if (r >= 0)
+        r = name_run(era, id, spec, &request, err);
+    if (r >= 0)
+        r = run_open(era, era_take_fd(&fd), &request, id, &run, err);
+    if (r >= 0) {
+        run->recorded = (spec->flags & ERA_RUN_LOG) != 0;
+        r = era_buffer_flush(&run->out, run->fd);
+        if (r == -EAGAIN)
+            r = 0;
+        if (r < 0) {
+            era_run_free(run);
+            r = era_error_set(err, -r, "vm_busy", "the VM went down when the run was to start");
+        }
+    }
+    era_run_request_clear(&request);
+    era_vm_record_clear(&record);
+    if (r >= 0)
+        *ret_run = run;
+    return r;
+}
+
+void era_run_free(struct era_run *run)
+{
+    if (run == NULL)
+        return;
+    era_closep(&run->fd);
+    era_buffer_clear(&run->in);
+    era_buffer_clear(&run->out);
+    free(run->result.paths[0]);
+    free(run->result.paths[1]);
+    free(run);
+}
+
+const char *era_run_id(const struct era_run *run)
+{
+    return run->result.run_id;
+}
+
+int era_run_fd(const struct era_run *run)
+{
+    return run->fd;
+}
+
+short era_run_poll_events(const struct era_run *run)
+{
+    return era_buffer_len(&run->out) > 0 ? POLLIN | POLLOUT : POLLIN;
+}
+
+int run_wait(const struct era_run *run)
+{
+    struct pollfd poller = {.fd = run->fd, .events = era_run_poll_events(run)};
+    while (poll(&poller, 1, -1) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+/* ---- events ------------------------------------------------------------- */
+
+static int end_run(struct era_run *run, const struct era_run_outcome *outcome, struct era_event *ret_event)
+{
+    run->result.outcome = *outcome;
+    run->ended = true;
+    if (run->recorded)
+        (void)era_store_run_finish(run->era->store, run->vm_id, run->result.run_id, outcome, NULL);
+    *ret_event = (struct era_event){.type = ERA_EVENT_EXIT};
+    return 1;
+}
+
+/* The shim is gone without a word. What it wrote down counts; else the VM is lost. */
+static int lose(struct era_run *run, struct era_event *ret_event)
+{
+    if (run->recorded) {
+        reconcile_run(run->era, run->vm_id, run->result.run_id, false);
+        _cleanup_free_ struct era_run_record *runs = NULL;
+        size_t count = 0;
+        if (era_store_run_list(run->era->store, run->vm_id, false, &runs, &count, NULL) >= 0)
+            for (size_t i = 0; i < count; i++)
+                if (era_str_eq(runs[i].id, run->result.run_id) && runs[i].outcome.verdict != ERA_VERDICT_NONE)
+                    return end_run(run, &runs[i].outcome, ret_event);
+    }
+    const struct era_run_outcome lost = {.verdict = ERA_VERDICT_VM_LOST, .exit_code = 125};
+    return end_run(run, &lost, ret_event);
+}
+
+static int refuse(struct era_run *run, const struct era_frame *frame, struct era_error *err)
+{
+    struct era_error told;
+    if (era_error_decode(frame, &told) < 0)
+        return era_error_set(err, EBADMSG, "protocol_error", "the VM's shim answered nonsense");
+    const struct era_run_outcome failed = {.verdict = ERA_VERDICT_VM_LOST, .exit_code = 125};
+    if (run->recorded)
+        (void)era_store_run_finish(run->era->store, run->vm_id, run->result.run_id, &failed, NULL);
+    run->ended = true;
+    if (err != NULL)
+        *err = told;
+    return -told.errnum;
+}
+
+static int take_window(struct era_run *run, const struct era_frame *frame, struct era_event *ret_event)
+{
+    struct era_window window;
+    if (era_window_decode(frame, &window) < 0 || window.channel != 0 ||
+        window.bytes > ERA_WINDOW_INITIAL - run->input_window)
+        return -EBADMSG;
+    run->input_window += window.bytes;
+    if (!run->input_full)
+        return 0;
+    run->input_full = false;
+    *ret_event = (struct era_event){.type = ERA_EVENT_STDIN};
+    return 1;
+}
+
+/* What a frame means to the caller: 1 an event, 0 nothing, -errno. */
+static int handle(struct era_run *run, const struct era_frame *frame, struct era_event *ret_event,
+                  struct era_error *err)
+{
+    struct era_run_outcome outcome;
+    if (frame->type == ERA_FRAME_STDOUT || frame->type == ERA_FRAME_STDERR) {
+        run->handed_channel = frame->type == ERA_FRAME_STDOUT ? 1 : 2;
+        run->handed_len = frame->len;
+        *ret_event = (struct era_event){
+            .type = frame->type == ERA_FRAME_STDOUT ? ERA_EVENT_STDOUT : ERA_EVENT_STDERR,
+            .data = frame->payload,
+            .len = frame->len,
+        };
+        return 1;
+    }
+    if (frame->type == ERA_FRAME_ERROR)
+        return refuse(run, frame, err);
+    int r = -EBADMSG;
+    if (frame->type == ERA_FRAME_EXIT && era_outcome_decode(frame, &outcome) >= 0)
+        r = end_run(run, &outcome, ret_event);
+    else if (frame->type == ERA_FRAME_WINDOW)
+        r = take_window(run, frame, ret_event);
+    return r < 0 ? era_error_set(err, -r, "protocol_error", "the VM's shim answered nonsense") : r;
+}
+
+/* The piece that the caller has looked at is his no more. */
+static void give_back(struct era_run *run)
+{
+    if (run->handed_channel != 0)
+        (void)era_window_append(&run->out, 0, run->handed_channel, run->handed_len);
+    run->handed_channel = 0;
+    era_buffer_consume(&run->in, run->handed_out);
+    run->handed_out = 0;
+}
+
+int era_run_next(struct era_run *run, struct era_event *ret_event, struct era_error *err)
+{
+    *ret_event = (struct era_event){.type = ERA_EVENT_NONE};
+    if (run->ended)
+        return era_error_set(err, EPIPE, "run_ended", "the run has ended");
+    give_back(run);
+    (void)era_buffer_flush(&run->out, run->fd);
+    for (;;) {
+        struct era_frame frame;
+        ssize_t taken = era_frame_decode(era_buffer_data(&run->in), era_buffer_len(&run->in), &frame);
+        if (taken < 0)
+            return era_error_set(err, EBADMSG, "protocol_error", "the VM's shim answered nonsense");
+        if (taken > 0) {
+            run->handed_out = (size_t)taken;
+            int r = handle(run, &frame, ret_event, err);
+            if (r != 0)
+                return r;
+            give_back(run);
+            continue;
+        }
+        ssize_t n = era_buffer_fill(&run->in, run->fd, 64 * 1024);
+        if (n == -EAGAIN)
+            return 0;
+        if (n <= 0)
+            return lose(run, ret_event);
+    }
+}
+
+/* ---- input -------------------------------------------------------------- */
+
+ssize_t era_run_write(struct era_run *run, const void *data, size_t len)
+{
+    if (run->ended)
+        return -EPIPE;
+    size_t n = len < run->input_window ? len : run->input_window;
+    if (n > ERA_FRAME_DATA_MAX)
+        n = ERA_FRAME_DATA_MAX;
+    if (n == 0) {
+        run->input_full = true;
+        return 0;
+    }
+    if (era_frame_append(&run->out, ERA_FRAME_STDIN, 0, data, n) < 0)
+        return -ENOMEM;
+    run->input_window -= (uint32_t)n;
+    int r = era_buffer_flush(&run->out, run->fd);
+    return r < 0 && r != -EAGAIN ? -EPIPE : (ssize_t)n;
+}
+
+static int send_now(struct era_run *run, int r)
+{
+    if (run->ended)
+        return -EPIPE;
+    if (r < 0)
+        return r;
+    r = era_buffer_flush(&run->out, run->fd);
+    return r < 0 && r != -EAGAIN ? -EPIPE : 0;
+}
+
+int era_run_close_stdin(struct era_run *run)
+{
+    return send_now(run, era_frame_append(&run->out, ERA_FRAME_STDIN_END, 0, NULL, 0));
+}
+
+int era_run_resize(struct era_run *run, uint16_t cols, uint16_t rows)
+{
+    return send_now(run, era_resize_append(&run->out, 0, cols, rows));
+}
+
+int era_run_signal(struct era_run *run, int signo)
+{
+    if (signo < 1 || signo > 63)
+        return -EINVAL;
+    return send_now(run, era_u32_append(&run->out, ERA_FRAME_SIGNAL, 0, (uint32_t)signo));
+}
+
+const struct era_result *era_run_result(const struct era_run *run)
+{
+    return run->ended && run->result.outcome.verdict != ERA_VERDICT_NONE ? &run->result : NULL;
+}
+
+/* ---- for callers without an event loop ---------------------------------- */
+
+int era_vm_run(struct era *era, const char *id, const struct era_run_spec *spec, struct era_result **ret_result,
+               struct era_error *err)
+{
+    struct era_run *run = NULL;
+    int r = era_run_start(era, id, spec, &run, err);
+    if (r < 0)
+        return r;
+    (void)era_run_close_stdin(run);
+    struct era_event event = {.type = ERA_EVENT_NONE};
+    while (r >= 0 && event.type != ERA_EVENT_EXIT) {
+        r = era_run_next(run, &event, err);
+        if (r == 0)
+            r = run_wait(run);
+    }
+    struct era_result *result = r >= 0 ? malloc(sizeof *result) : NULL;
+    if (r >= 0 && result == NULL)
+        r = era_error_oom(err);
+    if (r >= 0) {
+        *result = run->result; /* the paths change hands */
+        run->result.paths[0] = run->result.paths[1] = NULL;
+        *ret_result = result;
+    }
+    era_run_free(run);
+    return r < 0 ? r : 0;
+}
+
+void era_result_free(struct era_result *result)
+{
+    if (result == NULL)
+        return;
+    free(result->paths[0]);
+    free(result->paths[1]);
+    free(result);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * service.h - inside the use cases: what is behind include/era/era.h.
+ *
+ * Theory of operation. A VM's folder vms/<id>/ holds two lock files:
+ *   shim.lock  write-locked by the shim for as long as it lives. The lock is of
+ *              the open file description (F_OFD_SETLK): the service takes it
+ *              and the shim inherits it, so that it is never free in between.
+ *   op.lock    taken by whoever starts, stops or cleans the VM, one at a time.
+ * create.lock in the state directory is read-locked by everyone who is creating
+ * a VM; a record without shim is abandoned only when nobody is.
+ */
+#ifndef ERA_SERVICE_SERVICE_H
+#define ERA_SERVICE_SERVICE_H
+
+#include "base/cleanup.h"
+#include "era/era.h"
+#include "image/image.h"
+#include "store/store.h"
+#include "vm/vm.h"
+#include "wire/frame.h"
+#include "wire/message.h"
+
+struct era {
+    char *state_dir;  /* absolute */
+    char *helper_dir; /* where era-shim, era-init and era-unpack lie */
+    int state_fd;
+    int vms_fd;
+    int volumes_fd;
+    struct era_store *store;
+    struct era_image_store *images; /* opened when first needed */
+    era_progress_fn progress;
+    void *progress_userdata;
+};
+
+struct era_vm_spec {
+    struct era_vm_ask ask;
+    bool image_named; /* not the language's own */
+};
+
+struct era_vm {
+    struct era_vm_record record;
+};
+
+struct era_run_spec {
+    struct era_strv argv;
+    struct era_strv env;
+    struct era_strv files;
+    uint32_t flags; /* ERA_RUN_… */
+    uint32_t timeout_ms;
+    uint64_t output_cap;
+    uint16_t cols;
+    uint16_t rows;
+    char workdir[ERA_PATH_MAX];
+};
+
+struct era_result {
+    char run_id[ERA_RUN_ID_MAX];
+    struct era_run_outcome outcome;
+    char *paths[2]; /* owned; "" without logs */
+};
+
+/* ---- state.c ------------------------------------------------------------ */
+
+/* The images of this state directory, opened on first use. */
+int service_images(struct era *era, struct era_error *err);
+
+/* ---- lock.c ------------------------------------------------------------- */
+
+/* Whether somebody holds a write lock on dirfd/name; an absent file is not locked. */
+bool lock_is_held(int dirfd, const char *name);
+/* Opens dirfd/name (made when absent) and locks it: type F_RDLCK or F_WRLCK. -EAGAIN when held and !wait. */
+int lock_take(int dirfd, const char *name, short type, bool wait);
+
+/* ---- shim.c ------------------------------------------------------------- */
+
+/* A VM's folder, opened; -ENOENT. */
+int shim_open_folder(const struct era *era, const char *id);
+bool shim_alive(int folder_fd);
+
+/* A shim that has launched its guest and waits for the commit. */
+struct shim_launch {
+    int channel_fd;
+    struct era_launched launched;
+};
+
+/* Starts the shim of a record. The caller holds op.lock or created the folder. */
+int shim_start(struct era *era, const struct era_vm_record *record, int folder_fd, struct shim_launch *ret_launch,
+               struct era_error *err);
+/* From here on it lives without us. */
+int shim_commit(struct shim_launch *launch, struct era_error *err);
+void shim_abandon(struct shim_launch *launch); /* it ends, with its guest */
+
+/* Connects to vm.sock; -errno without touching err. */
+int shim_connect(int folder_fd);
+/* Ends the VM; returns when the shim is gone. grace_ms 0: at once. */
+int shim_stop(int folder_fd, uint32_t grace_ms, struct era_error *err);
+/* Removes what a killed shim left on the host. */
+void shim_sweep(const struct era *era, const char *id);
+
+/* ---- reconcile.c: makes records say what is ----------------------------- */
+
+/* One VM: its status, and the ends of its runs. The record is updated; -ENOENT when it was abandoned and is gone. */
+int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error *err);
+/* Folders without a record. */
+void reconcile_folders(struct era *era);
+/* Records the end of a run from the file that its shim left. */
+void reconcile_run(struct era *era, const char *vm_id, const char *run_id, bool vm_alive);
+
+/* ---- vm.c --------------------------------------------------------------- */
+
+/* The record, checked and reconciled: invalid_argument, vm_not_found. */
+int vm_find(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err);
+/* A connection to its shim; a stopped VM is started. */
+int vm_connect(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err);
+
+/* ---- volume.c ----------------------------------------------------------- */
+
+int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, struct era_error *err);
+int volume_discard(struct era *era, const char *name, struct era_error *err);
+/* Its absolute path; free() it. NULL when out of memory. */
+char *volume_path(const struct era *era, const struct era_volume_record *volume);
+
+/* ---- run.c -------------------------------------------------------------- */
+
+/* A request under way on a connection of its own; takes over fd. */
+int run_open(struct era *era, int fd, const struct era_run_request *request, const char *vm_id,
+             struct era_run **ret_run, struct era_error *err);
+/* Blocks until there is something to do. */
+int run_wait(const struct era_run *run);
+
+/* ---- spec.c ------------------------------------------------------------- */
+
+/* Adds "KEY=VALUE", replacing an earlier one of the same key. */
+int env_set(struct era_strv *env, const char *key_value);
+
+#endif

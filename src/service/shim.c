@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The service's side of a shim: starting, asking, ending. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "service/service.h"
+
+/* Descriptors of a shim at its birth: see SHIM_FD_… in shim/shim.h. */
+enum { CHILD_LAUNCH = 3, CHILD_LOCK = 4, CHILD_IMAGE = 5, HIGH_FD = 10, STOP_SLACK_MS = 10000 };
+
+int shim_open_folder(const struct era *era, const char *id)
+{
+    int fd = openat(era->vms_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+bool shim_alive(int folder_fd)
+{
+    return lock_is_held(folder_fd, "shim.lock");
+}
+
+/* Runs era-shim with these descriptors and waits for the process that we started, which leaves its child behind. */
+static int spawn(const struct era *era, char *const argv[], int folder_fd, const int fds[3], int log_fd)
+{
+    _cleanup_free_ char *path = era_str_printf("%s/era-shim", era->helper_dir);
+    if (path == NULL)
+        return -ENOMEM;
+    posix_spawn_file_actions_t actions;
+    int error = posix_spawn_file_actions_init(&actions);
+    if (error != 0)
+        return -error;
+    char *const envp[] = {NULL};
+    if (folder_fd >= 0)
+        error = posix_spawn_file_actions_addfchdir_np(&actions, folder_fd);
+    if (error == 0)
+        error = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
+    if (error == 0)
+        error = posix_spawn_file_actions_adddup2(&actions, 0, 1);
+    if (error == 0)
+        error = posix_spawn_file_actions_adddup2(&actions, log_fd >= 0 ? log_fd : 0, 2);
+    for (int i = 0; error == 0 && fds != NULL && i < 3; i++)
+        if (fds[i] >= 0)
+            error = posix_spawn_file_actions_adddup2(&actions, fds[i], CHILD_LAUNCH + i);
+    pid_t pid = 0;
+    if (error == 0)
+        error = posix_spawn(&pid, path, &actions, NULL, argv, envp);
+    posix_spawn_file_actions_destroy(&actions);
+    if (error != 0)
+        return -error;
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return 0;
+}
+
+static int fill_launch(struct era *era, const struct era_vm_record *record, struct era_launch *launch,
+                       int *ret_image_lock, struct era_error *err)
+{
+    const struct era_vm_ask *ask = &record->ask;
+    *launch = (struct era_launch){
+        .launcher = ask->launcher,
+        .network = ask->network,
+        .cpu_count = ask->cpu_count,
+        .mem_mib = ask->mem_mib,
+        .disk_mib = ask->disk_mib,
+        .pids = ask->pids,
+        .uid_slot = record->uid_slot,
+        .best_effort = ask->best_effort,
+    };
+    era_str_copy(launch->id, sizeof launch->id, record->id);
+    _cleanup_close_ int root = -EBADF;
+    int r = service_images(era, err);
+    if (r >= 0)
+        r = era_image_store_get(era->images, ask->image, &root, ret_image_lock, NULL, err);
+    if (r < 0)
+        return r;
+    /* The name that this directory has now; the lock keeps it. */
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", root);
+    ssize_t n = readlink(link, launch->image_path, sizeof launch->image_path - 1);
+    if (n <= 0)
+        return era_error_errno(err, errno, "cannot find the image");
+    launch->image_path[n] = '\0';
+    if (ask->volume[0] == '\0')
+        return 0;
+    struct era_volume_record volume;
+    r = era_store_volume_get(era->store, ask->volume, &volume, err);
+    if (r < 0)
+        return r;
+    _cleanup_free_ char *path = volume_path(era, &volume);
+    if (path == NULL)
+        return era_error_oom(err);
+    launch->volume_kind = volume.kind;
+    era_str_copy(launch->volume_path, sizeof launch->volume_path, path);
+    return 0;
+}
+
+/* Waits for LAUNCHED or ERROR. */
+static int read_answer(int fd, struct era_launched *ret_launched, struct era_error *err)
+{
+    struct era_buffer in = {0};
+    struct era_frame frame;
+    ssize_t taken = 0;
+    while ((taken = era_frame_decode(era_buffer_data(&in), era_buffer_len(&in), &frame)) == 0)
+        if (era_buffer_fill(&in, fd, 4096) <= 0)
+            break;
+    int r;
+    struct era_error told;
+    if (taken > 0 && frame.type == ERA_FRAME_LAUNCHED && era_launched_decode(&frame, ret_launched) >= 0) {
+        r = 0;
+    } else if (taken > 0 && frame.type == ERA_FRAME_ERROR && era_error_decode(&frame, &told) >= 0) {
+        if (err != NULL)
+            *err = told;
+        r = -told.errnum;
+    } else {
+        r = era_error_set(err, EPIPE, "vm_start_failed",
+                          "the VM's shim ended before the VM ran; its shim.log may say why");
+    }
+    era_buffer_clear(&in);
+    return r;
+}
+
+static int send_launch(int fd, const struct era_launch *launch)
+{
+    struct era_buffer out = {0};
+    int r = era_message_append(&out, ERA_FRAME_LAUNCH, 0, era_launch_encode, launch);
+    if (r >= 0)
+        r = era_buffer_flush(&out, fd);
+    era_buffer_clear(&out);
+    return r;
+}
+
+int shim_start(struct era *era, const struct era_vm_record *record, int folder_fd, struct shim_launch *ret_launch,
+               struct era_error *err)
+{
+    struct era_launch launch;
+    _cleanup_close_ int image_lock = -EBADF;
+    int r = fill_launch(era, record, &launch, &image_lock, err);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, false);
+    if (lock < 0)
+        return era_error_set(err, EBUSY, "vm_busy", "the VM is being started or ended by somebody else");
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return era_error_errno(err, errno, "cannot make a socket pair");
+    _cleanup_close_ int ours = pair[0];
+    _cleanup_close_ int theirs = pair[1];
+    _cleanup_close_ int log =
+        openat(folder_fd, "shim.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+    /* High ones, so that none is overwritten while they are put in their places. */
+    _cleanup_close_ int high_launch = fcntl(theirs, F_DUPFD_CLOEXEC, HIGH_FD);
+    _cleanup_close_ int high_lock = fcntl(lock, F_DUPFD_CLOEXEC, HIGH_FD);
+    _cleanup_close_ int high_image = fcntl(image_lock, F_DUPFD_CLOEXEC, HIGH_FD);
+    _cleanup_close_ int high_log = fcntl(log, F_DUPFD_CLOEXEC, HIGH_FD);
+    _cleanup_close_ int high_folder = fcntl(folder_fd, F_DUPFD_CLOEXEC, HIGH_FD);
+    const int fds[3] = {high_launch, high_lock, high_image};
+    if (high_launch < 0 || high_lock < 0 || high_image < 0 || high_log < 0 || high_folder < 0)
+        return era_error_errno(err, errno, "cannot start the VM's shim");
+    char *const argv[] = {(char *)(uintptr_t) "era-shim", NULL};
+    r = spawn(era, argv, high_folder, fds, high_log);
+    if (r < 0)
+        return era_error_set(err, -r, "vm_start_failed", "cannot start the VM's shim: %s", strerror(-r));
+    era_closep(&theirs);
+    era_closep(&high_launch);
+    r = send_launch(ours, &launch);
+    if (r >= 0)
+        r = read_answer(ours, &ret_launch->launched, err);
+    else
+        r = era_error_set(err, -r, "vm_start_failed", "the VM's shim ended at once");
+    if (r < 0) {
+        /* The lock is ours as well: when the shim's copy is closed it is gone. */
+        return r;
+    }
+    ret_launch->channel_fd = era_take_fd(&ours);
+    return 0;
+}
+
+int shim_commit(struct shim_launch *launch, struct era_error *err)
+{
+    struct era_buffer out = {0};
+    int r = era_frame_append(&out, ERA_FRAME_COMMIT, 0, NULL, 0);
+    if (r >= 0)
+        r = era_buffer_flush(&out, launch->channel_fd);
+    era_buffer_clear(&out);
+    era_closep(&launch->channel_fd);
+    return r < 0 ? era_error_set(err, -r, "vm_start_failed", "the VM's shim ended at once") : 0;
+}
+
+void shim_abandon(struct shim_launch *launch)
+{
+    era_closep(&launch->channel_fd);
+}
+
+int shim_connect(int folder_fd)
+{
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/vm.sock", folder_fd);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
+        return -errno;
+    return era_take_fd(&fd);
+}
+
+/* Until the peer says STOPPED or closes; -ETIMEDOUT. */
+static int await_stopped(int fd, int64_t deadline_ns)
+{
+    for (;;) {
+        int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
+        struct pollfd poller = {.fd = fd, .events = POLLIN};
+        int n = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -ETIMEDOUT;
+        char rubbish[256];
+        if (read(fd, rubbish, sizeof rubbish) <= 0)
+            return 0;
+    }
+}
+
+int shim_stop(int folder_fd, uint32_t grace_ms, struct era_error *err)
+{
+    if (!shim_alive(folder_fd))
+        return 0;
+    _cleanup_close_ int fd = shim_connect(folder_fd);
+    if (fd >= 0) {
+        struct era_buffer out = {0};
+        int r = era_u32_append(&out, ERA_FRAME_STOP, 0, grace_ms);
+        if (r >= 0)
+            r = era_buffer_flush(&out, fd);
+        era_buffer_clear(&out);
+        int64_t deadline = era_clock_monotonic_ns() + (int64_t)(grace_ms + STOP_SLACK_MS) * 1000000;
+        if (r >= 0 && await_stopped(fd, deadline) < 0)
+            return era_error_set(err, ETIMEDOUT, "vm_busy", "the VM's shim does not answer");
+    }
+    /* It is on its way out: the lock falls with its last breath. */
+    _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, true);
+    return lock < 0 ? era_error_errno(err, -lock, "cannot wait for the VM's shim") : 0;
+}
+
+void shim_sweep(const struct era *era, const char *id)
+{
+    char *const argv[] = {(char *)(uintptr_t) "era-shim", (char *)(uintptr_t) "--sweep", (char *)(uintptr_t)id, NULL};
+    (void)spawn(era, argv, -EBADF, NULL, -EBADF);
+}

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "service/service.h"
+
+enum { STOP_GRACE_MS = 2000, CONNECT_TRIES = 3 };
+
+int vm_find(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err)
+{
+    if (!era_vm_id_valid(id))
+        return era_error_invalid(err, "vm", "this is no VM id; see `agent vm list`");
+    struct era_vm_record record;
+    int r = era_store_vm_get(era->store, id, &record, err);
+    if (r < 0)
+        return r;
+    r = reconcile_vm(era, &record, err);
+    if (r < 0) {
+        era_vm_record_clear(&record);
+        return r;
+    }
+    *ret_record = record;
+    return 0;
+}
+
+/* ---- create ------------------------------------------------------------- */
+
+/* The image must be there; a language's own is built when it is not. Its environment goes before the caller's. */
+static int take_image(struct era *era, const struct era_vm_spec *spec, struct era_vm_ask *ask, struct era_error *err)
+{
+    int r = service_images(era, err);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int root = -EBADF;
+    _cleanup_close_ int lock = -EBADF;
+    _cleanup_(era_image_info_freep) struct era_image_info *info = NULL;
+    struct era_error missing = {0};
+    r = era_image_store_get(era->images, ask->image, &root, &lock, &info, &missing);
+    if (r < 0 && !spec->image_named && era_error_is(&missing, "image_not_found")) {
+        r = era_image_store_build(era->images, era_language_name(ask->language), false, &info, err);
+    } else if (r < 0 && err != NULL) {
+        *err = missing;
+        if (era_error_is(err, "image_not_found"))
+            era_str_copy(err->field, sizeof err->field, "image");
+    }
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < info->env.count; i++)
+        if (era_env_valid(info->env.items[i]) && env_set(&ask->env, info->env.items[i]) < 0)
+            return era_error_oom(err);
+    for (size_t i = 0; i < spec->ask.env.count; i++)
+        if (env_set(&ask->env, spec->ask.env.items[i]) < 0)
+            return era_error_oom(err);
+    return 0;
+}
+
+static int make_folder(struct era *era, const char *id, struct era_error *err)
+{
+    int r = era_ensure_dir_at(era->vms_fd, id, 0700);
+    _cleanup_close_ int folder = r < 0 ? r : shim_open_folder(era, id);
+    if (folder >= 0)
+        r = era_ensure_dir_at(folder, "mnt", 0755);
+    if (folder < 0 || r < 0) {
+        int error = folder < 0 ? -folder : -r;
+        return era_error_set(err, error, error == ENOSPC ? "disk_full" : "system_error",
+                             "cannot make the VM's folder: %s", strerror(error));
+    }
+    return era_take_fd(&folder);
+}
+
+/* From the record on: folder, volume, shim. */
+static int bring_up(struct era *era, struct era_vm_record *record, struct era_error *err)
+{
+    _cleanup_close_ int folder = make_folder(era, record->id, err);
+    if (folder < 0)
+        return folder;
+    if (record->ask.persist && record->ask.volume[0] == '\0') {
+        int r = volume_create(era, record->id, record->id, record->ask.disk_mib, err);
+        if (r < 0)
+            return r;
+        era_str_copy(record->ask.volume, sizeof record->ask.volume, record->id);
+    }
+    struct shim_launch launch = {.channel_fd = -EBADF};
+    int r = shim_start(era, record, folder, &launch, err);
+    if (r < 0)
+        return r;
+    r = era_store_vm_set_ready(era->store, record->id, launch.launched.launcher, launch.launched.unenforced, err);
+    if (r >= 0)
+        r = shim_commit(&launch, err);
+    shim_abandon(&launch);
+    if (r < 0)
+        return r;
+    record->status = ERA_VM_READY;
+    record->launcher = launch.launched.launcher;
+    era_str_copy(record->unenforced, sizeof record->unenforced, launch.launched.unenforced);
+    return 0;
+}
+
+/* A VM that did not come to be leaves nothing. */
+static void take_back(struct era *era, const struct era_vm_record *record)
+{
+    _cleanup_close_ int folder = shim_open_folder(era, record->id);
+    if (folder >= 0)
+        (void)shim_stop(folder, 0, NULL);
+    (void)era_remove_tree_at(era->vms_fd, record->id);
+    (void)era_store_vm_delete(era->store, record->id, NULL);
+    if (record->ask.volume[0] != '\0' && era_str_eq(record->ask.volume, record->id))
+        (void)volume_discard(era, record->id, NULL);
+}
+
+int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm **ret_vm, struct era_error *err)
+{
+    struct era_vm *vm = calloc(1, sizeof *vm);
+    if (vm == NULL)
+        return era_error_oom(err);
+    struct era_vm_record *record = &vm->record;
+    record->ask = spec->ask;
+    record->ask.env = (struct era_strv){0};
+    int r = take_image(era, spec, &record->ask, err);
+    if (r < 0) {
+        era_vm_free(vm);
+        return r;
+    }
+    record->status = ERA_VM_PROVISIONING;
+    record->created_at_ns = era_clock_realtime_ns();
+    _cleanup_close_ int creating = lock_take(era->state_fd, "create.lock", F_RDLCK, true);
+    if (creating < 0)
+        r = era_error_errno(err, -creating, "cannot lock the state directory");
+    if (r >= 0)
+        r = era_store_vm_insert(era->store, record, err);
+    if (r >= 0 && (r = bring_up(era, record, err)) < 0)
+        take_back(era, record);
+    if (r < 0) {
+        era_vm_free(vm);
+        return r;
+    }
+    *ret_vm = vm;
+    return 0;
+}
+
+/* ---- start -------------------------------------------------------------- */
+
+/* Starts a VM that is down. */
+static int start_again(struct era *era, struct era_vm_record *record, int folder, struct era_error *err)
+{
+    _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, true);
+    if (op < 0)
+        return era_error_errno(err, -op, "cannot lock the VM");
+    struct era_vm_record now;
+    int r = era_store_vm_get(era->store, record->id, &now, err); /* it may have been cleaned while we waited */
+    if (r < 0)
+        return r;
+    era_vm_record_clear(&now);
+    if (shim_alive(folder))
+        return 0;
+    shim_sweep(era, record->id);
+    struct shim_launch launch = {.channel_fd = -EBADF};
+    r = shim_start(era, record, folder, &launch, err);
+    if (r >= 0)
+        r = era_store_vm_set_ready(era->store, record->id, launch.launched.launcher, launch.launched.unenforced, err);
+    if (r >= 0)
+        r = shim_commit(&launch, err);
+    shim_abandon(&launch);
+    return r;
+}
+
+int vm_connect(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err)
+{
+    struct era_vm_record record;
+    int r = vm_find(era, id, &record, err);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int folder = shim_open_folder(era, id);
+    if (folder < 0)
+        r = era_error_errno(err, -folder, "cannot open the VM's folder");
+    int fd = -EBADF;
+    for (int i = 0; r >= 0 && i < CONNECT_TRIES; i++) {
+        fd = shim_connect(folder);
+        if (fd >= 0)
+            break;
+        r = start_again(era, &record, folder, err);
+    }
+    if (r >= 0 && fd < 0)
+        r = era_error_set(err, EBUSY, "vm_busy",
+                          "the VM does not stay up; `agent vm show` and its shim.log may say why");
+    if (r < 0) {
+        era_vm_record_clear(&record);
+        return r;
+    }
+    *ret_record = record;
+    return fd;
+}
+
+/* ---- look --------------------------------------------------------------- */
+
+int era_vm_get(struct era *era, const char *id, struct era_vm **ret_vm, struct era_error *err)
+{
+    struct era_vm *vm = calloc(1, sizeof *vm);
+    if (vm == NULL)
+        return era_error_oom(err);
+    int r = vm_find(era, id, &vm->record, err);
+    if (r < 0) {
+        free(vm);
+        return r;
+    }
+    *ret_vm = vm;
+    return 0;
+}
+
+struct era_vm_list {
+    struct era_vm *vms; /* owned */
+    size_t count;
+};
+
+/* Keeps those of the wanted status; the others' memory is freed. */
+static int fill_list(struct era *era, struct era_vm_list *list, struct era_vm_record *records, size_t count,
+                     const enum era_vm_status *status, struct era_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct era_error gone = {0};
+        int reconciled = r < 0 ? r : reconcile_vm(era, &records[i], &gone);
+        if (reconciled < 0 && r >= 0 && !era_error_is(&gone, "vm_not_found")) {
+            r = reconciled;
+            if (err != NULL)
+                *err = gone;
+        }
+        if (reconciled >= 0 && (status == NULL || records[i].status == *status))
+            list->vms[list->count++].record = records[i];
+        else
+            era_vm_record_clear(&records[i]);
+    }
+    return r;
+}
+
+int era_vm_list(struct era *era, const char *status, struct era_vm_list **ret_list, struct era_error *err)
+{
+    enum era_vm_status wanted = ERA_VM_READY;
+    if (status != NULL && era_vm_status_parse(status, &wanted) < 0)
+        return era_error_invalid(err, "status",
+                                 "unknown status; it is provisioning, ready, running, stopped or failed");
+    reconcile_folders(era);
+    _cleanup_free_ struct era_vm_record *records = NULL;
+    size_t count = 0;
+    int r = era_store_vm_list(era->store, &records, &count, err);
+    if (r < 0)
+        return r;
+    struct era_vm_list *list = calloc(1, sizeof *list);
+    if (list != NULL)
+        list->vms = calloc(count + 1, sizeof *list->vms);
+    if (list == NULL || list->vms == NULL) {
+        for (size_t i = 0; i < count; i++)
+            era_vm_record_clear(&records[i]);
+        free(list);
+        return era_error_oom(err);
+    }
+    r = fill_list(era, list, records, count, status != NULL ? &wanted : NULL, err);
+    if (r < 0) {
+        era_vm_list_free(list);
+        return r;
+    }
+    *ret_list = list;
+    return 0;
+}
+
+size_t era_vm_list_count(const struct era_vm_list *list)
+{
+    return list->count;
+}
+
+const struct era_vm *era_vm_list_at(const struct era_vm_list *list, size_t index)
+{
+    return index < list->count ? &list->vms[index] : NULL;
+}
+
+void era_vm_list_free(struct era_vm_list *list)
+{
+    if (list == NULL)
+        return;
+    for (size_t i = 0; i < list->count; i++)
+        era_vm_record_clear(&list->vms[i].record);
+    free(list->vms);
+    free(list);
+}
+
+/* ---- stop, clean -------------------------------------------------------- */
+
+/* Opens the folder and takes the VM for oneself. */
+static int seize(struct era *era, const char *id, int *ret_folder, int *ret_op, struct era_error *err)
+{
+    struct era_vm_record record;
+    int r = vm_find(era, id, &record, err);
+    if (r < 0)
+        return r;
+    era_vm_record_clear(&record);
+    _cleanup_close_ int folder = make_folder(era, id, err);
+    if (folder < 0)
+        return folder;
+    _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, true);
+    if (op < 0)
+        return era_error_errno(err, -op, "cannot lock the VM");
+    r = era_store_vm_get(era->store, id, &record, err); /* it may have been cleaned while we waited */
+    if (r < 0)
+        return r;
+    era_vm_record_clear(&record);
+    *ret_folder = era_take_fd(&folder);
+    *ret_op = era_take_fd(&op);
+    return 0;
+}
+
+int era_vm_stop(struct era *era, const char *id, struct era_error *err)
+{
+    _cleanup_close_ int folder = -EBADF;
+    _cleanup_close_ int op = -EBADF;
+    int r = seize(era, id, &folder, &op, err);
+    if (r >= 0)
+        r = shim_stop(folder, STOP_GRACE_MS, err);
+    if (r >= 0)
+        r = era_store_vm_set_status(era->store, id, ERA_VM_STOPPED, err);
+    if (r < 0)
+        return r;
+    struct era_vm_record record;
+    era_closep(&op);
+    r = vm_find(era, id, &record, err); /* the ends of its runs */
+    if (r >= 0)
+        era_vm_record_clear(&record);
+    return r;
+}
+
+int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_error *err)
+{
+    _cleanup_close_ int folder = -EBADF;
+    _cleanup_close_ int op = -EBADF;
+    int r = seize(era, id, &folder, &op, err);
+    if (r >= 0)
+        r = shim_stop(folder, 0, err);
+    if (r < 0)
+        return r;
+    struct era_vm_record record;
+    r = era_store_vm_get(era->store, id, &record, err);
+    if (r < 0)
+        return r;
+    if (record.status != ERA_VM_STOPPED)
+        shim_sweep(era, id); /* in case it was killed before */
+    r = era_remove_tree_at(era->vms_fd, id);
+    if (r < 0)
+        r = era_error_errno(err, -r, "cannot remove the VM's folder");
+    if (r >= 0)
+        r = era_store_vm_delete(era->store, id, err);
+    if (r >= 0 && record.ask.volume[0] != '\0' && !keep_persist)
+        r = volume_discard(era, record.ask.volume, err);
+    era_vm_record_clear(&record);
+    return r;
+}

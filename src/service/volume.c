@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/process.h"
+#include "service/service.h"
+
+char *volume_path(const struct era *era, const struct era_volume_record *volume)
+{
+    const char *suffix = volume->kind == ERA_VOLUME_EXT4 ? ".img" : "";
+    return era_str_printf("%s/volumes/%s%s", era->state_dir, volume->name, suffix);
+}
+
+static int fail(struct era_error *err, int r, const char *what)
+{
+    return era_error_set(err, -r, r == -ENOSPC ? "disk_full" : "volume_failed", "cannot make the volume: %s: %s", what,
+                         strerror(-r));
+}
+
+static int make_ext4(const char *path, struct era_error *err)
+{
+    _cleanup_free_ char *mkfs = NULL;
+    if (era_process_find("/usr/sbin:/sbin:/usr/bin:/bin", "mkfs.ext4", &mkfs) < 0)
+        return era_error_set(err, ENOENT, "tool_missing", "--persist needs mkfs.ext4; install the package e2fsprogs");
+    const char *const argv[] = {
+        "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", path, NULL};
+    const char *const envp[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    const struct era_process_spec spec = {.path = mkfs, .argv = argv, .envp = envp, .cwd_fd = -EBADF};
+    struct era_process_result result;
+    int r = era_process_run(&spec, &result, err);
+    if (r < 0)
+        return r;
+    if (!era_process_succeeded(&result))
+        return era_error_set(err, EIO, "volume_failed", "mkfs.ext4 failed: %s", result.tail);
+    return 0;
+}
+
+/* A sparse file of its size, under a name that is no volume's until it is whole. */
+static int make_image(struct era *era, const char *name, uint32_t size_mib, struct era_error *err)
+{
+    char temporary[ERA_NAME_MAX + 16];
+    char final[ERA_NAME_MAX + 16];
+    snprintf(temporary, sizeof temporary, ".%s.new", name);
+    snprintf(final, sizeof final, "%s.img", name);
+    _cleanup_close_ int fd =
+        openat(era->volumes_fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return fail(err, -errno, "file");
+    int r = ftruncate(fd, (off_t)size_mib << 20) < 0 ? fail(err, -errno, "size") : 0;
+    _cleanup_free_ char *path = era_str_printf("%s/volumes/%s", era->state_dir, temporary);
+    if (path == NULL)
+        r = era_error_oom(err);
+    if (r >= 0)
+        r = make_ext4(path, err);
+    if (r >= 0 && renameat(era->volumes_fd, temporary, era->volumes_fd, final) < 0)
+        r = fail(err, -errno, "name");
+    if (r < 0)
+        unlinkat(era->volumes_fd, temporary, 0);
+    return r;
+}
+
+int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, struct era_error *err)
+{
+    struct era_volume_record volume = {
+        .kind = geteuid() == 0 ? ERA_VOLUME_EXT4 : ERA_VOLUME_FOLDER,
+        .size_mib = size_mib,
+        .created_at_ns = era_clock_realtime_ns(),
+    };
+    era_str_copy(volume.name, sizeof volume.name, name);
+    era_str_copy(volume.vm_id, sizeof volume.vm_id, vm_id);
+    int r = era_store_volume_insert(era->store, &volume, err);
+    if (r < 0)
+        return r;
+    if (volume.kind == ERA_VOLUME_EXT4) {
+        r = make_image(era, name, size_mib, err);
+    } else {
+        r = era_ensure_dir_at(era->volumes_fd, name, 0700);
+        if (r < 0)
+            r = fail(err, r, "folder");
+    }
+    return r;
+}
+
+int volume_discard(struct era *era, const char *name, struct era_error *err)
+{
+    struct era_volume_record volume;
+    int r = era_store_volume_get(era->store, name, &volume, err);
+    if (r < 0)
+        return r;
+    r = era_store_volume_delete(era->store, name, err);
+    if (r < 0)
+        return r;
+    /* The record first: a file without one is an orphan, a record without file would be a lie. */
+    char file[ERA_NAME_MAX + 8];
+    snprintf(file, sizeof file, "%s%s", name, volume.kind == ERA_VOLUME_EXT4 ? ".img" : "");
+    r = era_remove_tree_at(era->volumes_fd, file);
+    return r < 0 ? era_error_errno(err, -r, "cannot remove the volume's file") : 0;
+}
+
+/* ---- for the caller ----------------------------------------------------- */
+
+struct era_volume_list {
+    struct era_volume_record *volumes; /* owned */
+    size_t count;
+};
+
+int era_volume_list(struct era *era, struct era_volume_list **ret_list, struct era_error *err)
+{
+    struct era_volume_list *list = calloc(1, sizeof *list);
+    if (list == NULL)
+        return era_error_oom(err);
+    int r = era_store_volume_list(era->store, &list->volumes, &list->count, err);
+    if (r < 0) {
+        free(list);
+        return r;
+    }
+    *ret_list = list;
+    return 0;
+}
+
+size_t era_volume_list_count(const struct era_volume_list *list)
+{
+    return list->count;
+}
+
+void era_volume_list_free(struct era_volume_list *list)
+{
+    if (list == NULL)
+        return;
+    free(list->volumes);
+    free(list);
+}
+
+const char *era_volume_list_name(const struct era_volume_list *list, size_t index)
+{
+    return list->volumes[index].name;
+}
+
+const char *era_volume_list_kind(const struct era_volume_list *list, size_t index)
+{
+    return era_volume_kind_name(list->volumes[index].kind);
+}
+
+const char *era_volume_list_vm(const struct era_volume_list *list, size_t index)
+{
+    return list->volumes[index].vm_id;
+}
+
+uint32_t era_volume_list_size_mib(const struct era_volume_list *list, size_t index)
+{
+    return list->volumes[index].size_mib;
+}
+
+int64_t era_volume_list_created_at_ns(const struct era_volume_list *list, size_t index)
+{
+    return list->volumes[index].created_at_ns;
+}
+
+int era_volume_remove(struct era *era, const char *name, struct era_error *err)
+{
+    if (!era_volume_name_valid(name))
+        return era_error_invalid(err, "volume", "this is no volume name; see `agent volume list`");
+    return volume_discard(era, name, err);
+}
