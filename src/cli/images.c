@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/str.h"
+#include "cli/cli.h"
+
+static int finish(const struct invocation *invocation, struct era *era, int r, const struct era_error *err,
+                  struct era_image *image, const char *done)
+{
+    int status = r < 0 ? output_error(invocation, err) : output_json(output_image(image, done));
+    era_image_free(image);
+    era_close(era);
+    return status;
+}
+
+int image_build(const struct invocation *invocation)
+{
+    struct era_error err = {0};
+    struct era *era = NULL;
+    struct era_image *image = NULL;
+    int r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_image_build(era, invocation->positionals[0], option_given(invocation, "rebuild"), &image, &err);
+    return finish(invocation, era, r, &err, image, "image built");
+}
+
+int image_pull(const struct invocation *invocation)
+{
+    struct era_error err = {0};
+    struct era *era = NULL;
+    struct era_image *image = NULL;
+    int r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_image_pull(era, invocation->positionals[0], &image, &err);
+    return finish(invocation, era, r, &err, image, "image pulled");
+}
+
+int image_import(const struct invocation *invocation)
+{
+    struct era_error err = {0};
+    struct era *era = NULL;
+    struct era_image *image = NULL;
+    int r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_image_import(era, invocation->positionals[0], option_value(invocation, "name"), &image, &err);
+    return finish(invocation, era, r, &err, image, "image imported");
+}
+
+int image_remove(const struct invocation *invocation)
+{
+    struct era_error err = {0};
+    struct era *era = NULL;
+    int r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_image_remove(era, invocation->positionals[0], &err);
+    int status = r < 0 ? output_error(invocation, &err)
+                       : output_json(json_pack("{s:s, s:s, s:s}", "level", "info", "message", "image removed",
+                                               "reference", invocation->positionals[0]));
+    era_close(era);
+    return status;
+}
+
+static int print(const struct era_image_list *images, bool as_table)
+{
+    static const char *const heads[] = {"REFERENCE", "DIGEST", "SOURCE", "SIZE", "CREATED"};
+    struct table table = {.columns = sizeof heads / sizeof heads[0]};
+    int status = EXIT_OK;
+    for (size_t i = 0; as_table && i < table.columns; i++)
+        (void)table_add(&table, heads[i]);
+    for (size_t i = 0; status == EXIT_OK && i < era_image_list_count(images); i++) {
+        const struct era_image *image = era_image_list_at(images, i);
+        if (!as_table) {
+            status = output_json(output_image(image, NULL));
+            continue;
+        }
+        char digest[20];
+        char size[32];
+        char age[64];
+        era_str_copy(digest, sizeof digest, era_image_digest(image));
+        snprintf(size, sizeof size, "%llu MiB", (unsigned long long)(era_image_size_bytes(image) >> 20));
+        table_age(era_image_created_at_ns(image), age, sizeof age);
+        const char *const cells[] = {era_image_reference(image), digest, era_image_source(image), size, age};
+        for (size_t c = 0; c < sizeof cells / sizeof cells[0]; c++)
+            (void)table_add(&table, cells[c]);
+    }
+    if (as_table)
+        table_print(&table);
+    table_clear(&table);
+    return status;
+}
+
+int image_list(const struct invocation *invocation)
+{
+    int as_table = output_wants_table(invocation);
+    if (as_table < 0)
+        return EXIT_USAGE;
+    struct era_error err = {0};
+    struct era *era = NULL;
+    struct era_image_list *images = NULL;
+    int r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_image_list(era, &images, &err);
+    int status = r < 0 ? output_error(invocation, &err) : print(images, as_table);
+    era_image_list_free(images);
+    era_close(era);
+    return status;
+}

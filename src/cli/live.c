@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: one poll loop over the runs, our stdin and our signals.
+ * Output goes out as it comes, by blocking writes: who does not read us holds
+ * the command back, as a pipe would. Input waits until the run has room for it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "cli/cli.h"
+
+enum { INPUT_SIZE = 16 * 1024 };
+
+struct loop {
+    struct live_run *runs;
+    size_t count;
+    const struct live_options *options;
+    bool input_open;
+    size_t input_len;
+    size_t input_sent;
+    int ended_by; /* the signal that asked us to end, or 0 */
+    char input[INPUT_SIZE];
+};
+
+int live_block_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGQUIT);
+    sigaddset(&set, SIGWINCH);
+    signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+        return -errno;
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+int live_pending_signal(int signal_fd)
+{
+    struct signalfd_siginfo info;
+    while (read(signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
+        if (info.ssi_signo != SIGWINCH)
+            return (int)info.ssi_signo;
+    return 0;
+}
+
+/* ---- output ------------------------------------------------------------- */
+
+/* With a prefix at the start of each line. */
+static int write_prefixed(struct live_run *live, int fd, const char *data, size_t len)
+{
+    int r = 0;
+    while (r >= 0 && len > 0) {
+        const char *newline = memchr(data, '\n', len);
+        size_t n = newline != NULL ? (size_t)(newline - data) + 1 : len;
+        if (live->at_line_start[fd])
+            r = era_write_full(fd, live->prefix, strlen(live->prefix));
+        if (r >= 0)
+            r = era_write_full(fd, data, n);
+        live->at_line_start[fd] = newline != NULL;
+        data += n;
+        len -= n;
+    }
+    return r;
+}
+
+static int write_event(struct live_run *live, const struct era_event *event)
+{
+    int fd = event->type == ERA_EVENT_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
+    if (live->prefix != NULL)
+        return write_prefixed(live, fd, event->data, event->len);
+    return era_write_full(fd, event->data, event->len);
+}
+
+/* Who read us is gone: the command gets what a command gets then. */
+static void lose_reader(struct live_run *live)
+{
+    (void)era_run_signal(live->run, SIGKILL);
+    live->status = 128 + SIGPIPE;
+}
+
+static int drain(struct live_run *live, struct era_error *err)
+{
+    for (;;) {
+        struct era_event event;
+        int r = era_run_next(live->run, &event, err);
+        if (r <= 0)
+            return r;
+        if (event.type == ERA_EVENT_EXIT) {
+            live->ended = true;
+            if (live->status != 128 + SIGPIPE)
+                live->status = era_result_exit_code(era_run_result(live->run));
+            return 0;
+        }
+        if (event.type == ERA_EVENT_STDIN)
+            continue;
+        if (live->status != 128 + SIGPIPE && write_event(live, &event) < 0)
+            lose_reader(live);
+    }
+}
+
+/* ---- input and signals -------------------------------------------------- */
+
+static void send_input(struct loop *loop)
+{
+    struct era_run *run = loop->runs[0].run;
+    while (loop->input_sent < loop->input_len) {
+        ssize_t n = era_run_write(run, loop->input + loop->input_sent, loop->input_len - loop->input_sent);
+        if (n <= 0)
+            return;
+        loop->input_sent += (size_t)n;
+    }
+    loop->input_len = loop->input_sent = 0;
+}
+
+static void read_input(struct loop *loop)
+{
+    ssize_t n = read(STDIN_FILENO, loop->input, sizeof loop->input);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0) {
+        loop->input_open = false;
+        (void)era_run_close_stdin(loop->runs[0].run);
+        return;
+    }
+    loop->input_len = (size_t)n;
+    send_input(loop);
+}
+
+static void pass_signal(struct loop *loop, int signo)
+{
+    uint16_t cols;
+    uint16_t rows;
+    if (signo == SIGWINCH) {
+        terminal_size(&cols, &rows);
+        if (loop->options->terminal)
+            (void)era_run_resize(loop->runs[0].run, cols, rows);
+        return;
+    }
+    /* Asked twice, we do not ask any more. A terminal that hangs up takes its command with it. */
+    bool insist = loop->ended_by != 0 || signo == SIGHUP;
+    loop->ended_by = signo;
+    for (size_t i = 0; i < loop->count; i++)
+        if (!loop->runs[i].ended)
+            (void)era_run_signal(loop->runs[i].run, insist ? SIGKILL : signo);
+}
+
+static void take_signals(struct loop *loop)
+{
+    struct signalfd_siginfo info;
+    while (read(loop->options->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
+        pass_signal(loop, (int)info.ssi_signo);
+}
+
+/* ---- the loop ----------------------------------------------------------- */
+
+static size_t fill_polls(const struct loop *loop, struct pollfd *polls)
+{
+    polls[0] = (struct pollfd){.fd = loop->options->signal_fd, .events = POLLIN};
+    bool wants_input = loop->input_open && loop->input_len == 0 && !loop->runs[0].ended;
+    polls[1] = (struct pollfd){.fd = wants_input ? STDIN_FILENO : -1, .events = POLLIN};
+    size_t open = 0;
+    for (size_t i = 0; i < loop->count; i++) {
+        bool live = !loop->runs[i].ended;
+        polls[2 + i] = (struct pollfd){.fd = live ? era_run_fd(loop->runs[i].run) : -1};
+        if (live)
+            polls[2 + i].events = era_run_poll_events(loop->runs[i].run);
+        open += live;
+    }
+    return open;
+}
+
+static int turn(struct loop *loop, struct pollfd *polls, struct era_error *err)
+{
+    if (poll(polls, 2 + loop->count, -1) < 0)
+        return errno == EINTR ? 0 : era_error_errno(err, errno, "cannot wait");
+    if (polls[0].revents != 0)
+        take_signals(loop);
+    if (polls[1].revents != 0)
+        read_input(loop);
+    for (size_t i = 0; i < loop->count; i++) {
+        int r = polls[2 + i].revents != 0 ? drain(&loop->runs[i], err) : 0;
+        if (r < 0)
+            return r;
+    }
+    if (loop->input_len > 0 && !loop->runs[0].ended)
+        send_input(loop);
+    return 0;
+}
+
+int live_loop(struct live_run runs[], size_t count, const struct live_options *options, struct era_error *err)
+{
+    struct loop *loop = calloc(1, sizeof *loop);
+    struct pollfd *polls = calloc(count + 2, sizeof *polls);
+    int r = loop == NULL || polls == NULL ? era_error_oom(err) : 0;
+    if (r >= 0) {
+        *loop = (struct loop){.runs = runs, .count = count, .options = options, .input_open = options->forward_stdin};
+        for (size_t i = 0; i < count; i++)
+            runs[i].at_line_start[1] = runs[i].at_line_start[2] = true;
+    }
+    while (r >= 0 && fill_polls(loop, polls) > 0)
+        r = turn(loop, polls, err);
+    int worst = 0;
+    for (size_t i = 0; i < count; i++)
+        if (runs[i].status > worst)
+            worst = runs[i].status;
+    free(loop);
+    free(polls);
+    return r < 0 ? r : worst;
+}
