@@ -8,9 +8,9 @@
 #ifndef ERA_CLI_CLI_H
 #define ERA_CLI_CLI_H
 
-#include <jansson.h>
 #include <stdbool.h>
 
+#include "base/json.h"
 #include "era/era.h"
 
 enum {

@@ -106,6 +106,16 @@ void run_reaped(struct guest *guest, pid_t pid, int wait_status, uint64_t cpu_us
 void run_give_window(struct guest *guest, struct run *run, int channel, uint32_t bytes);
 void run_drop_sink(struct guest *guest, struct source *source);
 
+/* stdio.c. theirs: what the command gets; ours: what init keeps, non-blocking; -EBADF where there is none. */
+struct stdio {
+    int ours[CHANNELS];
+    int theirs[CHANNELS];
+    int status[2]; /* a pipe for the leader's reports */
+};
+
+int stdio_open(const struct era_run_request *request, struct stdio *stdio); /* what it opened is closed by the caller */
+void stdio_close(struct stdio *stdio);
+
 /* command.c: forks leader and command. fds: the command's own stdin, stdout, stderr; status_fd: for reports. */
 pid_t command_fork(const struct era_run_request *request, const int fds[CHANNELS], int status_fd);
 

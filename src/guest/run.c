@@ -35,93 +35,9 @@ void run_fail(struct guest *guest, uint32_t stream, int errnum, const char *mess
     send_ended(guest, stream, &ended);
 }
 
-/* ---- descriptors -------------------------------------------------------- */
-
-/* theirs: what the command gets; ours: what init keeps, non-blocking. */
-struct ends {
-    int ours[CHANNELS];
-    int theirs[CHANNELS];
-    int status[2];
-};
-
-static void close_ends(struct ends *ends)
-{
-    for (int i = 0; i < CHANNELS; i++) {
-        era_closep(&ends->ours[i]);
-        era_closep(&ends->theirs[i]);
-    }
-    era_closep(&ends->status[0]);
-    era_closep(&ends->status[1]);
-}
-
-static int open_pipe(int *ret_read, int *ret_write)
-{
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC) < 0)
-        return -errno;
-    *ret_read = fds[0];
-    *ret_write = fds[1];
-    return 0;
-}
-
-static int open_pipes(struct ends *ends, bool with_stdin)
-{
-    int r = 0;
-    if (with_stdin) {
-        r = open_pipe(&ends->theirs[CHANNEL_STDIN], &ends->ours[CHANNEL_STDIN]);
-    } else {
-        ends->theirs[CHANNEL_STDIN] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        if (ends->theirs[CHANNEL_STDIN] < 0)
-            r = -errno;
-    }
-    for (int i = CHANNEL_STDOUT; r >= 0 && i <= CHANNEL_STDERR; i++)
-        r = open_pipe(&ends->ours[i], &ends->theirs[i]);
-    return r;
-}
-
-static int open_terminal(struct ends *ends, uint16_t cols, uint16_t rows)
-{
-    int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (master < 0)
-        return -errno;
-    ends->ours[CHANNEL_STDOUT] = master;
-    const struct winsize size = {.ws_col = cols, .ws_row = rows};
-    int unlock = 0;
-    int number = 0;
-    char path[32];
-    if (ioctl(master, TIOCSPTLCK, &unlock) < 0 || ioctl(master, TIOCGPTN, &number) < 0 ||
-        ioctl(master, TIOCSWINSZ, &size) < 0)
-        return -errno;
-    snprintf(path, sizeof path, "/dev/pts/%d", number);
-    ends->ours[CHANNEL_STDIN] = fcntl(master, F_DUPFD_CLOEXEC, 0);
-    for (int i = 0; i < CHANNELS; i++)
-        ends->theirs[i] = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    bool failed = ends->ours[CHANNEL_STDIN] < 0;
-    for (int i = 0; i < CHANNELS; i++)
-        failed = failed || ends->theirs[i] < 0;
-    return failed ? -errno : 0;
-}
-
-static int open_ends(const struct era_run_request *request, struct ends *ends)
-{
-    int r;
-    if ((request->flags & ERA_RUN_TTY) != 0)
-        r = open_terminal(ends, request->cols, request->rows);
-    else
-        r = open_pipes(ends, (request->flags & ERA_RUN_STDIN) != 0);
-    if (r >= 0)
-        r = open_pipe(&ends->status[0], &ends->status[1]);
-    for (int i = 0; r >= 0 && i < CHANNELS; i++)
-        if (ends->ours[i] >= 0)
-            r = era_set_nonblock(ends->ours[i], true);
-    if (r >= 0)
-        r = era_set_nonblock(ends->status[0], true);
-    return r;
-}
-
 /* ---- beginning ---------------------------------------------------------- */
 
-static struct run *adopt(struct guest *guest, uint32_t stream, bool tty, struct ends *ends)
+static struct run *adopt(struct guest *guest, uint32_t stream, bool tty, struct stdio *stdio)
 {
     struct run *run = calloc(1, sizeof *run);
     if (run == NULL)
@@ -132,12 +48,12 @@ static struct run *adopt(struct guest *guest, uint32_t stream, bool tty, struct 
         run->channels[i] = (struct source){
             .kind = i == CHANNEL_STDIN ? SOURCE_INPUT : SOURCE_OUTPUT,
             .channel = i,
-            .fd = era_take_fd(&ends->ours[i]),
+            .fd = era_take_fd(&stdio->ours[i]),
             .run = run,
         };
         run->window[i] = ERA_WINDOW_INITIAL;
     }
-    run->status = (struct source){.kind = SOURCE_STATUS, .fd = era_take_fd(&ends->status[0]), .run = run};
+    run->status = (struct source){.kind = SOURCE_STATUS, .fd = era_take_fd(&stdio->status[0]), .run = run};
     run->next = guest->runs;
     guest->runs = run;
     return run;
@@ -145,19 +61,19 @@ static struct run *adopt(struct guest *guest, uint32_t stream, bool tty, struct 
 
 void run_start(struct guest *guest, uint32_t stream, const struct era_run_request *request)
 {
-    struct ends ends = {
+    struct stdio stdio = {
         .ours = {-EBADF, -EBADF, -EBADF}, .theirs = {-EBADF, -EBADF, -EBADF}, .status = {-EBADF, -EBADF}};
-    int r = open_ends(request, &ends);
+    int r = stdio_open(request, &stdio);
     pid_t leader = 0;
     if (r >= 0)
-        leader = command_fork(request, ends.theirs, ends.status[1]);
+        leader = command_fork(request, stdio.theirs, stdio.status[1]);
     if (r < 0 || leader < 0) {
         run_fail(guest, stream, r < 0 ? -r : -leader, r < 0 ? "cannot open pipes for the command" : "cannot fork");
-        close_ends(&ends);
+        stdio_close(&stdio);
         return;
     }
-    struct run *run = adopt(guest, stream, (request->flags & ERA_RUN_TTY) != 0, &ends);
-    close_ends(&ends);
+    struct run *run = adopt(guest, stream, (request->flags & ERA_RUN_TTY) != 0, &stdio);
+    stdio_close(&stdio);
     if (run == NULL)
         _exit(1);
     run->leader = leader;
