@@ -63,20 +63,32 @@ int era_idmap_parse(const char *text, const char *user_name, uid_t uid, uint32_t
     return -ENOENT;
 }
 
+/* From /etc/passwd itself: era-shim is static, and the name service would want shared libraries. */
+static bool find_name(uid_t uid, char *name, size_t size)
+{
+    FILE *file = fopen("/etc/passwd", "re");
+    if (file == NULL)
+        return false;
+    struct passwd entry;
+    struct passwd *found = NULL;
+    char buffer[4096];
+    bool is_it = false;
+    while (!is_it && fgetpwent_r(file, &entry, buffer, sizeof buffer, &found) == 0)
+        is_it = found->pw_uid == uid && era_str_copy(name, size, found->pw_name);
+    fclose(file);
+    return is_it;
+}
+
 static int find_range(const char *file, uint32_t *ret_start)
 {
     _cleanup_free_ char *text = NULL;
     int r = era_read_file_at(AT_FDCWD, file, SUBID_FILE_MAX, &text, NULL);
     if (r < 0)
         return r;
-    struct passwd entry;
-    struct passwd *found = NULL;
-    char buffer[4096];
+    char name[64];
     uid_t uid = geteuid();
-    if (getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) != 0)
-        found = NULL;
     uint32_t count = 0;
-    return era_idmap_parse(text, found != NULL ? found->pw_name : NULL, uid, IDS_WANTED, ret_start, &count);
+    return era_idmap_parse(text, find_name(uid, name, sizeof name) ? name : NULL, uid, IDS_WANTED, ret_start, &count);
 }
 
 static int run_tool(const char *tool, pid_t pid, unsigned own, uint32_t start, struct era_error *err)
