@@ -69,7 +69,7 @@ static bool find_name(uid_t uid, char *name, size_t size)
     FILE *file = fopen("/etc/passwd", "re");
     if (file == NULL)
         return false;
-    struct passwd entry;
+    struct passwd entry = {0};
     struct passwd *found = NULL;
     char buffer[4096];
     bool is_it = false;

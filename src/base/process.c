@@ -123,7 +123,7 @@ static _Noreturn void child_main(const struct child *child)
         (void)signal(signo, SIG_DFL);
     sigset_t none;
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL); /* cannot fail with these arguments */
 
     /* In a pid namespace the parent is 0 from here; the pipe tells whether it still lives. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || (!spec->own_namespaces && getppid() != child->parent))

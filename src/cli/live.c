@@ -203,12 +203,12 @@ int live_loop(struct live_run runs[], size_t count, const struct live_options *o
     struct loop *loop = calloc(1, sizeof *loop);
     struct pollfd *polls = calloc(count + 2, sizeof *polls);
     int r = loop == NULL || polls == NULL ? era_error_oom(err) : 0;
-    if (r >= 0) {
+    if (loop != NULL) {
         *loop = (struct loop){.runs = runs, .count = count, .options = options, .input_open = options->forward_stdin};
         for (size_t i = 0; i < count; i++)
             runs[i].at_line_start[1] = runs[i].at_line_start[2] = true;
     }
-    while (r >= 0 && fill_polls(loop, polls) > 0)
+    while (r >= 0 && loop != NULL && polls != NULL && fill_polls(loop, polls) > 0)
         r = turn(loop, polls, err);
     int worst = 0;
     for (size_t i = 0; i < count; i++)

@@ -262,10 +262,9 @@ int option_timeout_ms(const struct invocation *invocation, uint32_t *ret_timeout
     char fraction[4] = "000";
     bool fits = era_str_copy(whole, sizeof whole, text);
     char *dot = strchr(whole, '.');
-    size_t digits = 0;
     if (dot != NULL) {
         *dot = '\0';
-        digits = strlen(dot + 1);
+        size_t digits = strlen(dot + 1);
         fits = fits && digits >= 1 && digits <= 3;
         memcpy(fraction, dot + 1, digits <= 3 ? digits : 0);
     }

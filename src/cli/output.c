@@ -48,7 +48,7 @@ json_t *output_string(const char *text)
     char ascii[4096];
     size_t n = 0;
     for (const char *p = text; *p != '\0' && n < sizeof ascii - 1; p++)
-        ascii[n++] = (unsigned char)*p < 0x80 ? *p : '?';
+        ascii[n++] = (char)((unsigned char)*p < 0x80 ? *p : '?');
     ascii[n] = '\0';
     return json_string(ascii);
 }

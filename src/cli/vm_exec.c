@@ -22,7 +22,7 @@ static int exec_all(struct era *era, char **ids, const struct era_run_spec *spec
     struct live_run *runs = calloc(count + 1, sizeof *runs);
     char(*prefixes)[64] = calloc(count + 1, sizeof *prefixes);
     int r = runs == NULL || prefixes == NULL ? era_error_oom(err) : 0;
-    for (size_t i = 0; r >= 0 && i < count; i++) {
+    for (size_t i = 0; r >= 0 && runs != NULL && prefixes != NULL && i < count; i++) {
         runs[i].vm_id = ids[i];
         snprintf(prefixes[i], sizeof prefixes[i], "%s | ", ids[i]);
         if (count > 1)

@@ -46,9 +46,10 @@ static int follow(struct era *era, const struct invocation *invocation, int fd, 
         if (r < 0)
             return era_error_errno(err, -r, "cannot copy the log");
         struct pollfd poller = {.fd = watch, .events = POLLIN};
-        char events[4096];
-        if (poll(&poller, 1, LOOK_AGAIN_MS) > 0)
+        if (poll(&poller, 1, LOOK_AGAIN_MS) > 0) {
+            char events[4096];
             (void)read(watch, events, sizeof events);
+        }
         r = ask_live(era, invocation, &live, err);
         if (r < 0)
             return r;

@@ -30,9 +30,8 @@ static void reset_signals(void)
 {
     sigset_t none;
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    for (int signo = 1; signo < NSIG; signo++)
-        signal(signo, SIG_DFL);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL); /* the one that init ignores; exec resets what is caught */
 }
 
 static void set_default(const char *name, const char *value)
@@ -55,7 +54,7 @@ static int take_stdio(const struct era_run_request *request, const int fds[CHANN
 /* The command: becomes what was asked for, or says why not. */
 static _Noreturn void become_command(const struct era_run_request *request, const int fds[CHANNELS], int status_fd)
 {
-    prctl(PR_SET_DUMPABLE, 1);
+    (void)prctl(PR_SET_DUMPABLE, 1); /* as any process is */
     reset_signals();
     offer_to_oom_killer();
     int r = take_stdio(request, fds);
@@ -88,8 +87,9 @@ static uint64_t cpu_us_of(const struct rusage *usage)
 /* The leader: parent of the command, subreaper of all that descends from it. */
 static _Noreturn void lead(const struct era_run_request *request, const int fds[CHANNELS], int status_fd)
 {
-    prctl(PR_SET_NAME, "era-run");
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    (void)prctl(PR_SET_NAME, "era-run");
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+        report_failure(status_fd, errno, "cannot become a subreaper", 126);
     const int keep[] = {fds[0], fds[1], fds[2], status_fd};
     era_close_all_but(keep, sizeof keep / sizeof keep[0]); /* other runs' pipes, the shim */
 

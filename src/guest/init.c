@@ -250,13 +250,15 @@ static void dispatch(struct guest *guest, struct source *source)
 
 static int set_up(struct guest *guest, int control_fd)
 {
-    prctl(PR_SET_NAME, "era-init");
-    prctl(PR_SET_DUMPABLE, 0); /* no command reads or traces PID 1 */
+    (void)prctl(PR_SET_NAME, "era-init");
+    if (prctl(PR_SET_DUMPABLE, 0) < 0) /* no command reads or traces PID 1 */
+        return -errno;
     signal(SIGPIPE, SIG_IGN);
     sigset_t children;
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &children, NULL);
+    if (sigprocmask(SIG_BLOCK, &children, NULL) < 0)
+        return -errno;
 
     guest->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     guest->proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

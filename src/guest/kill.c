@@ -120,7 +120,7 @@ int kill_pass(const struct guest *guest, const struct run *run)
 {
     _cleanup_free_ struct process *list = NULL;
     ssize_t count = list_processes(guest->proc_fd, &list);
-    if (count < 0)
+    if (count <= 0 || list == NULL)
         return (int)count;
     mark(guest, run, list, (size_t)count);
     int alive = 0;

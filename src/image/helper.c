@@ -107,7 +107,7 @@ int era_image_helper_hash(struct era_image_store *images, const char *data, size
     if (r < 0)
         return era_error_errno(err, -r, "cannot hand data to era-unpack");
     struct era_strv args = {0};
-    struct era_image_helper_result result;
+    struct era_image_helper_result result = {0};
     r = era_strv_add(&args, "hash");
     if (r >= 0)
         r = era_strv_add(&args, "3");

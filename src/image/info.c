@@ -118,9 +118,10 @@ int era_image_info_format(const struct era_image_info *info, char **ret_json)
     for (size_t i = 0; i < info->env.count; i++)
         if (json_array_append_new(env, json_string(info->env.items[i])) < 0)
             return -ENOMEM;
-    char *text = json_dumps(object, JSON_INDENT(2));
-    if (text == NULL)
+    _cleanup_free_ char *text = json_dumps(object, JSON_INDENT(2));
+    char *line = text == NULL ? NULL : era_str_printf("%s\n", text);
+    if (line == NULL)
         return -ENOMEM;
-    *ret_json = text;
+    *ret_json = line;
     return 0;
 }

@@ -147,7 +147,7 @@ static int read_docker(struct layout *layout, struct era_error *err)
     if (r < 0)
         return r;
     const char *base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
-    if (strncmp(base, layout->digest + strlen("sha256:"), 64) != 0)
+    if (!era_str_starts_with(base, layout->digest + strlen("sha256:")))
         return era_error_set(err, EBADMSG, "image_corrupt", "the configuration %.100s is %s", base, layout->digest);
     if (layout->name[0] == '\0')
         era_str_copy(layout->name, sizeof layout->name, name);

@@ -47,12 +47,12 @@ struct fetch {
 
 static void on_line(void *userdata, int stream, const char *line)
 {
-    struct fetch *fetch = userdata;
+    struct fetch *state = userdata;
     /* Said once more when a blob is done. */
-    if (!era_str_starts_with(line, "Copying blob ") || strncmp(line, fetch->last, 40) == 0)
+    if (!era_str_starts_with(line, "Copying blob ") || strncmp(line, state->last, 40) == 0)
         return;
-    era_str_copy(fetch->last, sizeof fetch->last, line);
-    era_image_progress(fetch->images, "downloading layer %u", ++fetch->blobs);
+    era_str_copy(state->last, sizeof state->last, line);
+    era_image_progress(state->images, "downloading layer %u", ++state->blobs);
 }
 
 static int fetch(struct era_image_work *work, const char *reference, struct era_error *err)

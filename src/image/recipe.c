@@ -37,12 +37,12 @@ const char *const era_image_debian_options[] = {
 
 #define PATH_VARIABLE "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-/* What mmdebstrap leaves of this host, and what building leaves behind. */
+/* What mmdebstrap leaves of this host, and what building leaves behind. A VM gets a /dev of its own. */
 #define EDITS_OF_ALL                                                                                                   \
     "file", "etc/hostname", "vm\n", "file", "etc/hosts",                                                               \
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n", "file", "etc/resolv.conf", "", "remove",  \
-        "etc/apt/apt.conf.d/99mmdebstrap", "remove", "var/lib/apt", "remove", "var/cache/apt", "remove",               \
-        "var/cache/debconf", "remove", "var/lib/dpkg/status-old", "remove", "var/log/apt", "remove",                   \
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n", "file", "etc/resolv.conf", "", "folder",  \
+        "dev", "remove", "etc/apt/apt.conf.d/99mmdebstrap", "remove", "var/lib/apt", "remove", "var/cache/apt",        \
+        "remove", "var/cache/debconf", "remove", "var/lib/dpkg/status-old", "remove", "var/log/apt", "remove",         \
         "var/log/dpkg.log", "remove", "var/log/bootstrap.log", "remove", "var/log/alternatives.log"
 
 static const char *const python_edits[] = {EDITS_OF_ALL, NULL};

@@ -97,6 +97,15 @@ const char **era_image_argv(const char *name, const struct era_strv *args)
     return argv;
 }
 
+/* What a tool said last, without the frame that programs in Go put around it: level=fatal msg="…" */
+static const char *plain_words(const char *tail)
+{
+    const char *fatal = strstr(tail, "level=fatal msg=\"");
+    if (fatal != NULL)
+        return fatal + strlen("level=fatal msg=\"");
+    return tail[0] != '\0' ? tail : "it said nothing";
+}
+
 static int run(const struct era_image_tool *tool, const struct era_image_work *work, const struct era_strv *args,
                const struct era_process_spec *options, const struct era_strv *env, const char *path,
                const char *failure, struct era_error *err)
@@ -120,8 +129,7 @@ static int run(const struct era_image_tool *tool, const struct era_image_work *w
     era_process_describe(result.wait_status, how, sizeof how);
     if (strstr(result.tail, "No space left on device") != NULL)
         return era_error_set(err, ENOSPC, "disk_full", "%s found the disk full: %s", tool->name, result.tail);
-    return era_error_set(err, EIO, failure, "%s %s: %s", tool->name, how,
-                         result.tail[0] != '\0' ? result.tail : "it said nothing");
+    return era_error_set(err, EIO, failure, "%s %s: %s", tool->name, how, plain_words(result.tail));
 }
 
 int era_image_tool_run(const struct era_image_tool *tool, const struct era_image_work *work,

@@ -202,7 +202,10 @@ int era_unpack_package(struct era_tree *tree, int fd, const char *integrity, cha
 /* Unpacks an archive that contains an image (not a layer): plain files only, links among them made hard. */
 int era_unpack_archive(struct era_tree *tree, int fd, struct era_error *err);
 
-/* Last touches: "file PATH TEXT", "link PATH TARGET", "remove PATH" in words of argv; returns the words used or -errno.
+/*
+ * A last touch, from the words of argv (ends with NULL): "file PATH TEXT",
+ * "link PATH TARGET", "folder PATH" (an empty one), "remove PATH". What is at
+ * PATH goes. Returns the words used.
  */
 int era_unpack_edit(struct era_tree *tree, char *const argv[], struct era_error *err);
 

@@ -26,6 +26,13 @@ static int edit_link(const struct era_place *place, const char *target, struct e
     return 0;
 }
 
+static int edit_folder(const struct era_place *place, const char *unused, struct era_error *err)
+{
+    if (mkdirat(place->dir_fd, place->name, 0755) < 0)
+        return era_entry_system_error(err, errno, "make", place->name);
+    return 0;
+}
+
 static const struct edit {
     const char *name;
     int words;
@@ -33,6 +40,7 @@ static const struct edit {
 } edits[] = {
     {"file", 3, edit_file},
     {"link", 3, edit_link},
+    {"folder", 2, edit_folder},
     {"remove", 2, NULL},
 };
 
@@ -58,6 +66,7 @@ int era_unpack_edit(struct era_tree *tree, char *const argv[], struct era_error 
     return r < 0 ? r : edit->words;
 }
 
+/* Bounded by depth. NOLINTNEXTLINE(misc-no-recursion) */
 static int measure_directory(int parent, const char *name, unsigned depth, uint64_t *bytes, uint64_t *entries)
 {
     if (depth == 0)

@@ -226,6 +226,7 @@ int era_tree_clear(const struct era_place *place, struct era_error *err)
 static int purge_at(struct era_tree *tree, int dir_fd, const char *name, uint64_t key, unsigned depth,
                     struct era_error *err);
 
+/* NOLINTNEXTLINE(misc-no-recursion) */
 static int purge_children(struct era_tree *tree, int fd, uint64_t key, unsigned depth, struct era_error *err)
 {
     DIR *dir = fdopendir(fd); /* owns fd when it succeeds */
@@ -247,6 +248,7 @@ static int purge_children(struct era_tree *tree, int fd, uint64_t key, unsigned 
     return r;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion) */
 static int purge_at(struct era_tree *tree, int dir_fd, const char *name, uint64_t key, unsigned depth,
                     struct era_error *err)
 {

@@ -67,7 +67,9 @@ int main(int argc, char **argv)
     }
     become_orphan();
     static struct shim shim = {.listen.fd = -EBADF, .runs_dir = -EBADF, .out_dir = -EBADF};
-    shim_launch(&shim);
+    shim_launch(&shim); /* comes back with a guest, or not at all */
+    if (shim.guest == NULL)
+        return 1;
     if (shim_confine() < 0) {
         shim.guest->ops->free(shim.guest);
         return 1;

@@ -57,12 +57,12 @@ static void check_tool(struct era_report *report, const char *name, const char *
 {
     const char *path = getenv("PATH");
     _cleanup_free_ char *found = NULL;
-    char detail[256];
     bool there = era_process_find(path != NULL ? path : "/usr/bin:/bin", name, &found) >= 0 ||
                  era_process_find("/usr/sbin:/sbin", name, &found) >= 0;
-    if (there)
+    if (there) {
         add(report, name, "ok", found);
-    else {
+    } else {
+        char detail[256];
         snprintf(detail, sizeof detail, "not found, needed for %s; install the package %s", purpose, package);
         add(report, name, "warn", detail);
     }

@@ -128,21 +128,18 @@ int era_run_start(struct era *era, const char *id, const struct era_run_spec *sp
         r = name_run(era, id, spec, &request, err);
     if (r >= 0)
         r = run_open(era, era_take_fd(&fd), &request, id, &run, err);
-    if (r >= 0) {
-        run->recorded = (spec->flags & ERA_RUN_LOG) != 0;
-        r = era_buffer_flush(&run->out, run->fd);
-        if (r == -EAGAIN)
-            r = 0;
-        if (r < 0) {
-            era_run_free(run);
-            r = era_error_set(err, -r, "vm_busy", "the VM went down when the run was to start");
-        }
-    }
     era_run_request_clear(&request);
     era_vm_record_clear(&record);
-    if (r >= 0)
-        *ret_run = run;
-    return r;
+    if (r < 0 || run == NULL)
+        return r;
+    run->recorded = (spec->flags & ERA_RUN_LOG) != 0;
+    r = era_buffer_flush(&run->out, run->fd);
+    if (r < 0 && r != -EAGAIN) {
+        era_run_free(run);
+        return era_error_set(err, -r, "vm_busy", "the VM went down when the run was to start");
+    }
+    *ret_run = run;
+    return 0;
 }
 
 void era_run_free(struct era_run *run)
@@ -359,7 +356,7 @@ int era_vm_run(struct era *era, const char *id, const struct era_run_spec *spec,
 {
     struct era_run *run = NULL;
     int r = era_run_start(era, id, spec, &run, err);
-    if (r < 0)
+    if (r < 0 || run == NULL)
         return r;
     (void)era_run_close_stdin(run);
     struct era_event event = {.type = ERA_EVENT_NONE};
@@ -368,16 +365,18 @@ int era_vm_run(struct era *era, const char *id, const struct era_run_spec *spec,
         if (r == 0)
             r = run_wait(run);
     }
-    struct era_result *result = r >= 0 ? malloc(sizeof *result) : NULL;
-    if (r >= 0 && result == NULL)
-        r = era_error_oom(err);
-    if (r >= 0) {
+    if (r < 0) {
+        era_run_free(run);
+        return r;
+    }
+    struct era_result *result = malloc(sizeof *result);
+    if (result != NULL) {
         *result = run->result; /* the paths change hands */
         run->result.paths[0] = run->result.paths[1] = NULL;
         *ret_result = result;
     }
     era_run_free(run);
-    return r < 0 ? r : 0;
+    return result != NULL ? 0 : era_error_oom(err);
 }
 
 void era_result_free(struct era_result *result)

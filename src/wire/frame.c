@@ -32,7 +32,7 @@ ssize_t era_frame_decode(const void *data, size_t len, struct era_frame *ret_fra
         .payload = p + ERA_FRAME_HEADER_SIZE,
         .len = payload,
     };
-    return (ssize_t)(ERA_FRAME_HEADER_SIZE + payload);
+    return (ssize_t)ERA_FRAME_HEADER_SIZE + (ssize_t)payload;
 }
 
 int era_frame_append(struct era_buffer *to, enum era_frame_type type, uint32_t stream, const void *payload, size_t len)

@@ -14,7 +14,9 @@
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
-enum { CPU_PERIOD_US = 100000, INIT_PIDS = 1, REMOVE_TRIES = 2000 };
+#define CPU_PERIOD_US 100000u
+
+enum { INIT_PIDS = 1, REMOVE_TRIES = 2000 };
 
 static int group_path(const struct cgroup *cgroup, enum cgroup_controller controller, const char *file, char to[512])
 {

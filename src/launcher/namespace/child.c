@@ -308,8 +308,8 @@ _Noreturn void child_main(const struct child_plan *plan)
         _exit(1);
     if (plan->control_fd == CONTROL_FD)
         fcntl(CONTROL_FD, F_SETFD, 0);
-    else
-        dup2(plan->control_fd, CONTROL_FD);
+    else if (dup2(plan->control_fd, CONTROL_FD) < 0)
+        _exit(1);
     char *const argv[] = {(char *)(uintptr_t) "era-init", NULL};
     char *const envp[] = {NULL};
     syscall(SYS_execveat, init_fd, "", argv, envp, AT_EMPTY_PATH);

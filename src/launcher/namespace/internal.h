@@ -32,7 +32,7 @@ enum { GUEST_MOUNT_FDS = 3 };
 
 /* ---- idmap.c ------------------------------------------------------------ */
 
-enum { UIDS_PER_GUEST = 65536 };
+#define UIDS_PER_GUEST 65536u
 
 /* The first host uid of a slot: above what distributions and other managers give out. */
 uid_t idmap_base(uint32_t slot);

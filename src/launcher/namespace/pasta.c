@@ -77,7 +77,7 @@ static _Noreturn void exec_pasta(const char *pasta)
 /* First process of its pid namespace: starts pasta, and ends when it does. */
 static _Noreturn void keep(const char *pasta, int userns_fd, int netns_fd, int ready_fd)
 {
-    prctl(PR_SET_NAME, "era-net");
+    (void)prctl(PR_SET_NAME, "era-net");
     int devnull = open("/dev/null", O_RDWR | O_CLOEXEC);
     int high[] = {fcntl(netns_fd, F_DUPFD_CLOEXEC, 10), fcntl(ready_fd, F_DUPFD_CLOEXEC, 10),
                   fcntl(userns_fd, F_DUPFD_CLOEXEC, 10)};
@@ -87,7 +87,8 @@ static _Noreturn void keep(const char *pasta, int userns_fd, int netns_fd, int r
     if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
         _exit(126);
     /* After the change of credentials, which forgets it; it is this process that must not outlive the shim. */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        _exit(126);
     const int kept[] = {NETNS_FD, READY_FD};
     era_close_all_but(kept, 2);
 
