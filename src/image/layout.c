@@ -146,8 +146,9 @@ static int read_docker(struct layout *layout, struct era_error *err)
         r = era_image_helper_hash(layout->work->images, config, len, layout->digest, err);
     if (r < 0)
         return r;
+    /* Most tools name the file after its digest. */
     const char *base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
-    if (!era_str_starts_with(base, layout->digest + strlen("sha256:")))
+    if (strspn(base, "0123456789abcdef") == 64 && !era_str_starts_with(base, layout->digest + strlen("sha256:")))
         return era_error_set(err, EBADMSG, "image_corrupt", "the configuration %.100s is %s", base, layout->digest);
     if (layout->name[0] == '\0')
         era_str_copy(layout->name, sizeof layout->name, name);
