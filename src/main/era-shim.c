@@ -46,6 +46,9 @@ static void become_orphan(void)
     if (pid != 0)
         _exit(pid < 0 ? 1 : 0);
     setsid();
+    sigset_t none; /* the mask of whoever started us */
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     signal(SIGINT, SIG_IGN);

@@ -16,9 +16,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,6 +76,23 @@ static _Noreturn void exec_pasta(const char *pasta)
     _exit(127);
 }
 
+/*
+ * The uid that pasta runs under may have no right to /dev/net/tun, which many
+ * distributions open to all, and some to root alone. Root makes one that it may
+ * open, where nobody else sees it.
+ */
+static int offer_tun(void)
+{
+    const dev_t tun = makedev(10, 200); /* Documentation/admin-guide/devices.txt */
+    if (geteuid() != 0)
+        return 0;
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("era", "/dev/net", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=4k") < 0)
+        return -errno;
+    umask(0);
+    return mknod("/dev/net/tun", S_IFCHR | 0666, tun) < 0 ? -errno : 0;
+}
+
 /* First process of its pid namespace: starts pasta, and ends when it does. */
 static _Noreturn void keep(const char *pasta, int userns_fd, int netns_fd, int ready_fd)
 {
@@ -82,7 +101,7 @@ static _Noreturn void keep(const char *pasta, int userns_fd, int netns_fd, int r
     int high[] = {fcntl(netns_fd, F_DUPFD_CLOEXEC, 10), fcntl(ready_fd, F_DUPFD_CLOEXEC, 10),
                   fcntl(userns_fd, F_DUPFD_CLOEXEC, 10)};
     if (devnull < 0 || dup2(devnull, 0) < 0 || dup2(devnull, 1) < 0 || dup2(high[0], NETNS_FD) < 0 ||
-        dup2(high[1], READY_FD) < 0 || setns(high[2], CLONE_NEWUSER) < 0)
+        dup2(high[1], READY_FD) < 0 || offer_tun() < 0 || setns(high[2], CLONE_NEWUSER) < 0)
         _exit(126);
     if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
         _exit(126);
@@ -92,6 +111,8 @@ static _Noreturn void keep(const char *pasta, int userns_fd, int netns_fd, int r
     const int kept[] = {NETNS_FD, READY_FD};
     era_close_all_but(kept, 2);
 
+    /* It takes a SIGPIPE that is ignored already for a failure to ignore it. */
+    signal(SIGPIPE, SIG_DFL);
     pid_t pid = fork();
     if (pid == 0)
         exec_pasta(pasta);
@@ -124,6 +145,8 @@ int pasta_start(pid_t child, int *ret_pid_fd, struct era_error *err)
     _cleanup_close_ int ready_read = ready[0];
     _cleanup_close_ int ready_write = ready[1];
 
+    /* pasta opens it anew, by another uid than ours. */
+    (void)fchmod(ready_write, 0666);
     int pid_fd = -EBADF;
     pid_t keeper =
         (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_NEWPID | CLONE_PIDFD | SIGCHLD), NULL, &pid_fd, NULL, 0);
