@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the whole-program tests.
+
+AGENT_BUILD_DIR       where the programs were built (default: build)
+AGENT_TEST_STATE_DIR  the state directory of the session; it keeps the images
+                      between sessions (default: .cache/test-state)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("AGENT_BUILD_DIR", ROOT / "build"))
+STATE = pathlib.Path(os.environ.get("AGENT_TEST_STATE_DIR", ROOT / ".cache" / "test-state"))
+
+
+@dataclasses.dataclass
+class Result:
+    """How a command of the program ended."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Its stdout as text."""
+        return self.stdout.decode()
+
+    def json(self) -> dict[str, Any]:
+        """The one object of its stdout."""
+        assert self.code in (0, 1, 2, 3, 7, 124, 125, 137) or self.code < 200, self
+        lines = self.text.splitlines()
+        assert len(lines) == 1, self
+        return json.loads(lines[0])
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The objects of its stdout, one a line."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def error(self) -> dict[str, Any]:
+        """The one error of its stderr, which goes with an empty stdout."""
+        assert self.code != 0 and self.stdout == b"", self
+        lines = self.stderr.decode().splitlines()
+        assert len(lines) == 1, self
+        error = json.loads(lines[0])
+        assert error["level"] == "error" and error["code"] and error["message"]
+        return error
+
+
+class Agent:
+    """The program, on one state directory."""
+
+    def __init__(self, state: pathlib.Path) -> None:
+        self.state = state
+        self.program = BUILD / "src" / "main" / "agent"
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/root"),
+            "AGENT_STATE_DIR": str(state),
+            **{k: v for k, v in os.environ.items() if k.startswith(("ASAN_", "UBSAN_", "LSAN_", "npm_config_"))},
+        }
+
+    def start(self, *args: str, **kwargs: Any) -> subprocess.Popen[bytes]:
+        """Starts a command and does not wait for it."""
+        return subprocess.Popen([self.program, *args], env=self.env, **kwargs)
+
+    def run(
+        self,
+        *args: str,
+        input: bytes | None = None,
+        check: bool = False,
+        timeout: float = 120,
+        env: dict[str, str] | None = None,
+    ) -> Result:
+        """Runs a command to its end."""
+        stdin = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
+        done = subprocess.run(
+            [self.program, *args], env={**self.env, **(env or {})}, capture_output=True, timeout=timeout, **stdin
+        )
+        result = Result(done.returncode, done.stdout, done.stderr)
+        assert not check or result.code == 0, result
+        return result
+
+    def create(self, *args: str, language: str = "python") -> str:
+        """Creates a VM and returns its id."""
+        return str(self.run("vm", "create", "--language", language, *args, check=True).json()["id"])
+
+    def clean(self, vm: str, *args: str) -> None:
+        """Removes a VM that may be gone already."""
+        result = self.run("vm", "clean", "--vm", vm, *args)
+        assert result.code == 0 or result.error()["code"] == "vm_not_found", result
+
+    def sh(self, vm: str, command: str, *args: str, check: bool = True, **kwargs: Any) -> Result:
+        """Runs a command line in a VM, live."""
+        return self.run("vm", "exec", "--vm", vm, *args, "--cmd", command, check=check, **kwargs)
+
+    def status(self, vm: str) -> str:
+        """The VM's status."""
+        return str(self.run("vm", "show", "--vm", vm, check=True).json()["status"])
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits until something holds that nobody tells us about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+
+
+def processes_of(state: pathlib.Path) -> list[int]:
+    """The living processes whose working directory is in a VM of this state directory: its shims."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            cwd = os.readlink(entry / "cwd")
+            alive = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        except OSError:
+            continue
+        if alive and cwd.startswith(f"{state}/vms/"):
+            found.append(int(entry.name))
+    return found
+
+
+def shim_of(agent: Agent, vm: str) -> int:
+    """The process id of a VM's shim."""
+    for pid in processes_of(agent.state):
+        if os.readlink(f"/proc/{pid}/cwd").split(" ")[0] == f"{agent.state}/vms/{vm}":
+            return pid
+    raise AssertionError(f"{vm} has no shim")
+
+
+def groups_of(vm: str) -> list[pathlib.Path]:
+    """The control groups of a VM."""
+    root = pathlib.Path("/sys/fs/cgroup")
+    return [path for path in [*root.glob(f"*/agent/{vm}"), root / "agent" / vm] if path.is_dir()]
+
+
+@pytest.fixture(scope="session")
+def agent() -> Iterator[Agent]:
+    """The program with both images built; nothing of it may be left when the session ends."""
+    STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    program = Agent(STATE)
+    for language in ("python", "node"):
+        program.run("image", "build", language, check=True, timeout=900)
+    program.run("vm", "clean", "--all", check=True)
+    yield program
+    left = program.run("vm", "list", "--all", "--quiet", check=True).text.split()
+    assert left == [], f"tests left VMs: {left}"
+    eventually(lambda: processes_of(STATE) == [])
+    assert list((STATE / "vms").iterdir()) == []
+    devices = subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout
+    assert str(STATE) not in devices, devices
+
+
+@pytest.fixture
+def vm(agent: Agent) -> Iterator[str]:
+    """A Python VM."""
+    created = agent.create()
+    yield created
+    agent.clean(created)
+
+
+@pytest.fixture
+def node_vm(agent: Agent) -> Iterator[str]:
+    """A Node.js VM."""
+    created = agent.create(language="node")
+    yield created
+    agent.clean(created)
+
+
+@pytest.fixture
+def fresh_state(agent: Agent, tmp_path: pathlib.Path) -> Iterator[Agent]:
+    """The program on a state directory of its own, whose images are hard links."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    subprocess.run(["cp", "-al", STATE / "images", state / "images"], check=True)
+    program = Agent(state)
+    yield program
+    program.run("vm", "clean", "--all")
+    eventually(lambda: processes_of(state) == [])
