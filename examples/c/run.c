@@ -6,6 +6,7 @@
  *   ./run python 'python -V'
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <era/era.h>
 
@@ -38,7 +39,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: run python|node COMMAND\n");
         return 2;
     }
-    int r = era_open(NULL, &era, &err);
+    int r = era_open(getenv("AGENT_STATE_DIR"), &era, &err);
     if (r >= 0)
         r = era_vm_spec_new(argv[1], &vm_spec, &err);
     if (r >= 0)

@@ -35,7 +35,10 @@ func main() {
 	defer C.free(unsafe.Pointer(language))
 	defer C.free(unsafe.Pointer(command))
 
-	check(C.era_open(nil, &era, &err), &err)
+	// NULL, when the variable is not set, means the default state directory.
+	name := C.CString("AGENT_STATE_DIR")
+	defer C.free(unsafe.Pointer(name))
+	check(C.era_open(C.getenv(name), &era, &err), &err)
 	defer C.era_close(era)
 	check(C.era_vm_spec_new(language, &spec, &err), &err)
 	defer C.era_vm_spec_free(spec)

@@ -38,7 +38,8 @@ def call(function: str, *args: object) -> Handle:
 
 def main(language: str, command: str) -> int:
     """Creates, runs, shows, cleans."""
-    session = call("era_open", None)
+    state_dir = os.environ.get("AGENT_STATE_DIR")
+    session = call("era_open", state_dir.encode() if state_dir else None)
     spec = call("era_vm_spec_new", language.encode())
     vm = call("era_vm_create", session, spec)
     vm_id = era.era_vm_id(vm)
