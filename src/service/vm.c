@@ -9,7 +9,7 @@
 #include "base/fd.h"
 #include "service/service.h"
 
-enum { STOP_GRACE_MS = 2000, CONNECT_TRIES = 3 };
+enum { STOP_GRACE_MS = 2000, CONNECT_TRIES = 3, MAKE_TRIES = 10, REMOVE_TRIES = 10 };
 
 int vm_find(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err)
 {
@@ -61,16 +61,55 @@ static int take_image(struct era *era, const struct era_vm_spec *spec, struct er
 
 static int make_folder(struct era *era, const char *id, struct era_error *err)
 {
-    int r = era_ensure_dir_at(era->vms_fd, id, 0700);
-    _cleanup_close_ int folder = r < 0 ? r : shim_open_folder(era, id);
-    if (folder >= 0)
-        r = era_ensure_dir_at(folder, "mnt", 0755);
-    if (folder < 0 || r < 0) {
-        int error = folder < 0 ? -folder : -r;
-        return era_error_set(err, error, error == ENOSPC ? "disk_full" : "system_error",
-                             "cannot make the VM's folder: %s", strerror(error));
+    int r = -ENOENT;
+    for (int i = 0; i < MAKE_TRIES && r == -ENOENT; i++) { /* somebody who cleans it may remove it in between */
+        r = era_ensure_dir_at(era->vms_fd, id, 0700);
+        _cleanup_close_ int folder = r < 0 ? r : shim_open_folder(era, id);
+        r = folder < 0 ? folder : era_ensure_dir_at(folder, "mnt", 0755);
+        if (r >= 0)
+            return era_take_fd(&folder);
     }
-    return era_take_fd(&folder);
+    return era_error_set(err, -r, r == -ENOSPC ? "disk_full" : "system_error", "cannot make the VM's folder: %s",
+                         strerror(-r));
+}
+
+/*
+ * What a VM left in vms/. Others that open its folder right now may put a lock
+ * into it once more, or remove it with us.
+ */
+static int remove_folder(struct era *era, const char *id, struct era_error *err)
+{
+    int r = -ENOTEMPTY;
+    for (int i = 0; i < REMOVE_TRIES && (r == -ENOTEMPTY || r == -ENOENT); i++)
+        r = era_remove_tree_at(era->vms_fd, id);
+    return r < 0 ? era_error_errno(err, -r, "cannot remove the VM's folder") : 0;
+}
+
+/*
+ * Takes the VM for oneself, and looks at its record: it may have been cleaned
+ * while we waited. Then the folder is no VM's, and perhaps made by ourselves.
+ */
+static int take_vm(struct era *era, const char *id, int folder, int *ret_op, struct era_vm_record *ret_record,
+                   struct era_error *err)
+{
+    _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, true);
+    if (op < 0 && op != -ENOENT) /* a folder that is removed takes no new file */
+        return era_error_errno(err, -op, "cannot lock the VM");
+    struct era_error why = {0};
+    int r = era_store_vm_get(era->store, id, ret_record, &why);
+    if (r >= 0 && op < 0) {
+        era_vm_record_clear(ret_record);
+        r = era_error_set(&why, EBUSY, "vm_busy", "the VM's folder was removed by somebody else");
+    }
+    if (era_error_is(&why, "vm_not_found"))
+        (void)remove_folder(era, id, NULL);
+    if (r < 0) {
+        if (err != NULL)
+            *err = why;
+        return r;
+    }
+    *ret_op = era_take_fd(&op);
+    return 0;
 }
 
 /* From the record on: folder, volume, shim. */
@@ -148,14 +187,15 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
 /* Starts a VM that is down. */
 static int start_again(struct era *era, struct era_vm_record *record, int folder, struct era_error *err)
 {
-    _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, true);
-    if (op < 0)
-        return era_error_errno(err, -op, "cannot lock the VM");
+    _cleanup_close_ int op = -EBADF;
     struct era_vm_record now;
-    int r = era_store_vm_get(era->store, record->id, &now, err); /* it may have been cleaned while we waited */
+    int r = take_vm(era, record->id, folder, &op, &now, err);
     if (r < 0)
         return r;
+    bool unborn = now.status == ERA_VM_PROVISIONING;
     era_vm_record_clear(&now);
+    if (unborn)
+        return era_error_set(err, EBUSY, "vm_busy", "the VM is being created");
     if (shim_alive(folder))
         return 0;
     shim_sweep(era, record->id);
@@ -175,9 +215,9 @@ int vm_connect(struct era *era, const char *id, struct era_vm_record *ret_record
     int r = vm_find(era, id, &record, err);
     if (r < 0)
         return r;
-    _cleanup_close_ int folder = shim_open_folder(era, id);
+    _cleanup_close_ int folder = make_folder(era, id, err); /* in case somebody cleans it: start_again() will see */
     if (folder < 0)
-        r = era_error_errno(err, -folder, "cannot open the VM's folder");
+        r = folder;
     int fd = -EBADF;
     for (int i = 0; r >= 0 && i < CONNECT_TRIES; i++) {
         fd = shim_connect(folder);
@@ -301,10 +341,8 @@ static int seize(struct era *era, const char *id, int *ret_folder, int *ret_op, 
     _cleanup_close_ int folder = make_folder(era, id, err);
     if (folder < 0)
         return folder;
-    _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, true);
-    if (op < 0)
-        return era_error_errno(err, -op, "cannot lock the VM");
-    r = era_store_vm_get(era->store, id, &record, err); /* it may have been cleaned while we waited */
+    _cleanup_close_ int op = -EBADF;
+    r = take_vm(era, id, folder, &op, &record, err);
     if (r < 0)
         return r;
     era_vm_record_clear(&record);
@@ -347,11 +385,10 @@ int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_
         return r;
     if (record.status != ERA_VM_STOPPED)
         shim_sweep(era, id); /* in case it was killed before */
-    r = era_remove_tree_at(era->vms_fd, id);
-    if (r < 0)
-        r = era_error_errno(err, -r, "cannot remove the VM's folder");
+    /* The record first: once op.lock goes with the folder, somebody else may take one, and must see the end. */
+    r = era_store_vm_delete(era->store, id, err);
     if (r >= 0)
-        r = era_store_vm_delete(era->store, id, err);
+        r = remove_folder(era, id, err);
     if (r >= 0 && record.ask.volume[0] != '\0' && !keep_persist)
         r = volume_discard(era, record.ask.volume, err);
     era_vm_record_clear(&record);
