@@ -90,11 +90,11 @@ static void deny_families(scmp_filter_ctx filter)
                   "socket");
     }
     /* Compared as 64 bits: what the kernel would cut off is refused as well. */
-    check(
-        seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), resolve("socket"), 1, SCMP_CMP(0, SCMP_CMP_GT, (uint64_t)last)),
-        "socket");
-    check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), resolve("socket"), 2, SCMP_CMP(0, SCMP_CMP_EQ, AF_NETLINK),
-                           SCMP_CMP(2, SCMP_CMP_GE, denied_netlink_first)),
+    check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), resolve("socket"), 1,
+                           SCMP_CMP(0, SCMP_CMP_GT, (uint64_t)last, 0)),
+          "socket");
+    check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), resolve("socket"), 2, SCMP_CMP(0, SCMP_CMP_EQ, AF_NETLINK, 0),
+                           SCMP_CMP(2, SCMP_CMP_GE, denied_netlink_first, 0)),
           "socket");
 }
 
