@@ -87,7 +87,7 @@ static int set_up_network(struct child *child)
 {
     int r = network_raise_loopback();
     if (r >= 0 && child->plan->config->network == ERA_NETWORK_ALLOW_ALL)
-        r = network_forbid_metadata();
+        r = network_forbid(child->plan->host_addresses);
     return r;
 }
 
@@ -256,7 +256,7 @@ static const struct {
     /* needs to be in its control group, which becomes the visible root */
     {"cgroup namespace", enter_cgroup_namespace},
     {"hostname", name_host},
-    /* needs CAP_NET_ADMIN over its own network; leaves loopback, and no way to the cloud's metadata */
+    /* needs CAP_NET_ADMIN over its own network; leaves loopback, and no way to the host and the cloud's metadata */
     {"network", set_up_network},
     {"session keyring", leave_session_keyring},
     /* from here on no mount reaches the host's namespaces, nor theirs us */

@@ -2,6 +2,7 @@
 /* The parent's side: see internal.h for the theory of operation. */
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -167,6 +168,12 @@ static int leave_host_mounts(struct era_error *err)
     return 0;
 }
 
+static void free_addresses(struct ifaddrs **addresses)
+{
+    if (*addresses != NULL)
+        freeifaddrs(*addresses);
+}
+
 static int start(const struct era_guest_config *config, struct era_guest **ret_guest, struct era_error *err)
 {
     bool privileged = geteuid() == 0;
@@ -195,8 +202,14 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     _cleanup_close_ int our_sync = sync[0];
     _cleanup_close_ int their_sync = sync[1];
 
-    const struct child_plan plan = {
-        .config = config, .privileged = privileged, .sync_fd = their_sync, .control_fd = their_control};
+    _cleanup_(free_addresses) struct ifaddrs *host_addresses = NULL;
+    if (config->network == ERA_NETWORK_ALLOW_ALL && getifaddrs(&host_addresses) < 0)
+        return era_error_errno(err, errno, "cannot list the host's addresses");
+    const struct child_plan plan = {.config = config,
+                                    .privileged = privileged,
+                                    .sync_fd = their_sync,
+                                    .control_fd = their_control,
+                                    .host_addresses = host_addresses};
     r = give_birth(guest, &plan, err);
     if (r < 0)
         return r;

@@ -15,6 +15,7 @@
 #ifndef ERA_LAUNCHER_NAMESPACE_INTERNAL_H
 #define ERA_LAUNCHER_NAMESPACE_INTERNAL_H
 
+#include <ifaddrs.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -74,7 +75,12 @@ int volume_build(const struct era_guest_config *config, int volume_fd, int usern
 int dev_mount(int root_fd, uint32_t mem_mib);
 int proc_mount(int root_fd);
 int network_raise_loopback(void);
-int network_forbid_metadata(void);
+/*
+ * What a guest with a network may not reach: the clouds' metadata, and the
+ * host by any of its addresses, as getifaddrs() listed them there. Those that
+ * the host is given later are not covered.
+ */
+int network_forbid(const struct ifaddrs *host);
 int network_write_resolver(int root_fd);
 int caps_drop(void);
 int seccomp_install(void);
@@ -135,6 +141,7 @@ struct child_plan {
     bool privileged;
     int sync_fd;    /* to the parent: go, mounts, and how it ended */
     int control_fd; /* becomes descriptor 3 of era-init */
+    struct ifaddrs *host_addresses;
 };
 
 /* In the new process: never returns. */
