@@ -3,15 +3,17 @@
  * Theory of operation: pasta(1) connects the guest's network namespace to the
  * world without any privilege of the host. It runs inside the guest's user
  * namespace, so that it has power over that network and over nothing else, and
- * below a *keeper*: the first process of a pid namespace, which dies with the
- * shim. pasta changes its credentials, which would make it forget whom to die
- * with; the death of its namespace's first process it cannot forget.
+ * below a *keeper*: the first process of a pid namespace, which dies with its
+ * parent, and that one with the shim. pasta changes its credentials, which
+ * would make it forget whom to die with; the death of its namespace's first
+ * process it cannot forget.
  *
  * No port is forwarded in either direction, and the gateway's address is not
  * mapped to the host: there is no way to the host's loopback.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -93,20 +95,12 @@ static int offer_tun(void)
     return mknod("/dev/net/tun", S_IFCHR | 0666, tun) < 0 ? -errno : 0;
 }
 
-/* First process of its pid namespace: starts pasta, and ends when it does. */
-static _Noreturn void keep(const char *pasta, int userns_fd, int netns_fd, int ready_fd)
+/* First process of its pid namespace: starts pasta, and ends when it does, or with its parent. */
+static _Noreturn void keep(const char *pasta, int alive_fd)
 {
-    (void)prctl(PR_SET_NAME, "era-net");
-    int devnull = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int high[] = {fcntl(netns_fd, F_DUPFD_CLOEXEC, 10), fcntl(ready_fd, F_DUPFD_CLOEXEC, 10),
-                  fcntl(userns_fd, F_DUPFD_CLOEXEC, 10)};
-    if (devnull < 0 || dup2(devnull, 0) < 0 || dup2(devnull, 1) < 0 || dup2(high[0], NETNS_FD) < 0 ||
-        dup2(high[1], READY_FD) < 0 || offer_tun() < 0 || setns(high[2], CLONE_NEWUSER) < 0)
-        _exit(126);
-    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
-        _exit(126);
-    /* After the change of credentials, which forgets it; it is this process that must not outlive the shim. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+    /* The parent may be dead already; there is no pid of it here to compare, but the other end of this. */
+    struct pollfd parent = {.fd = alive_fd, .events = POLLIN};
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || poll(&parent, 1, 0) != 0)
         _exit(126);
     const int kept[] = {NETNS_FD, READY_FD};
     era_close_all_but(kept, 2);
@@ -119,6 +113,43 @@ static _Noreturn void keep(const char *pasta, int userns_fd, int netns_fd, int r
     close(READY_FD);
     int status = 0;
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    _exit(1);
+}
+
+/*
+ * Between the shim and the keeper: enters the guest's user namespace, in which
+ * also a process of an ordinary user may make a pid namespace, and dies with
+ * either of them.
+ */
+static _Noreturn void enter(const char *pasta, pid_t shim, int userns_fd, int netns_fd, int ready_fd)
+{
+    (void)prctl(PR_SET_NAME, "era-net");
+    int devnull = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int high[] = {fcntl(netns_fd, F_DUPFD_CLOEXEC, 10), fcntl(ready_fd, F_DUPFD_CLOEXEC, 10),
+                  fcntl(userns_fd, F_DUPFD_CLOEXEC, 10)};
+    if (devnull < 0 || dup2(devnull, 0) < 0 || dup2(devnull, 1) < 0 || dup2(high[0], NETNS_FD) < 0 ||
+        dup2(high[1], READY_FD) < 0 || offer_tun() < 0 || setns(high[2], CLONE_NEWUSER) < 0)
+        _exit(126);
+    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        _exit(126);
+    /* After the change of credentials, which forgets it. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != shim)
+        _exit(126);
+    const int kept[] = {NETNS_FD, READY_FD};
+    era_close_all_but(kept, 2);
+
+    int alive[2];
+    if (pipe2(alive, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
+        _exit(126);
+    pid_t keeper = fork();
+    if (keeper == 0) {
+        close(alive[1]);
+        keep(pasta, alive[0]);
+    }
+    close(READY_FD);
+    close(NETNS_FD);
+    while (keeper > 0 && waitpid(keeper, NULL, 0) < 0 && errno == EINTR)
         ;
     _exit(1);
 }
@@ -147,24 +178,24 @@ int pasta_start(pid_t child, int *ret_pid_fd, struct era_error *err)
 
     /* pasta opens it anew, by another uid than ours. */
     (void)fchmod(ready_write, 0666);
+    pid_t shim = getpid();
     int pid_fd = -EBADF;
-    pid_t keeper =
-        (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_NEWPID | CLONE_PIDFD | SIGCHLD), NULL, &pid_fd, NULL, 0);
-    if (keeper < 0)
+    pid_t helper = (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_PIDFD | SIGCHLD), NULL, &pid_fd, NULL, 0);
+    if (helper < 0)
         return era_error_errno(err, errno, "cannot start the network helper");
-    if (keeper == 0)
-        keep(pasta, userns, netns, ready_write);
-    _cleanup_close_ int keeper_fd = pid_fd;
+    if (helper == 0)
+        enter(pasta, shim, userns, netns, ready_write);
+    _cleanup_close_ int helper_fd = pid_fd;
     era_closep(&ready_write);
 
     /* pasta writes its pid when all is set up; the end without it means that it gave up. */
     char byte;
     if (era_read_full(ready_read, &byte, 1) != 1) {
-        syscall(SYS_pidfd_send_signal, keeper_fd, SIGKILL, NULL, 0);
-        waitpid(keeper, NULL, 0);
+        syscall(SYS_pidfd_send_signal, helper_fd, SIGKILL, NULL, 0);
+        waitpid(helper, NULL, 0);
         return era_error_set(err, ENETUNREACH, "network_unavailable",
                              "pasta could not connect the guest; does this host have a route to the outside?");
     }
-    *ret_pid_fd = era_take_fd(&keeper_fd);
+    *ret_pid_fd = era_take_fd(&helper_fd);
     return 0;
 }
