@@ -162,7 +162,8 @@ static int drain(struct era_run *run, struct era_tree_sink *sink, struct era_err
         }
         if (event.type == ERA_EVENT_STDOUT && (r = era_tree_sink_feed(sink, event.data, event.len, err)) < 0)
             return r;
-        if (r == 0 && (r = run_wait(run)) < 0)
+        /* Only when nothing is left that was read already: the last frames come together. */
+        if (event.type == ERA_EVENT_NONE && (r = run_wait(run)) < 0)
             return era_error_errno(err, -r, "cannot wait for the copy");
     }
 }
