@@ -310,7 +310,9 @@ int era_process_run(const struct era_process_spec *spec, struct era_process_resu
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pid < 0)
         return era_error_errno(err, error, "cannot make a process%s",
-                               flags != SIGCHLD ? " in namespaces of its own" : "");
+                               flags != SIGCHLD ? " in namespaces of its own (this host, or the container that this "
+                                                  "is, may forbid them to who is not root)"
+                                                : "");
 
     r = start(pid, &child, err);
     if (r < 0) {

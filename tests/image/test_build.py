@@ -58,7 +58,10 @@ def test_a_killed_build_leaves_nothing(images, signo, moment):
     command = [AGENT, "--state-dir", images.state, "image", "build", "python"]
     build = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     begun = wait_for(lambda: any(images.images.glob(".work-*/rootfs/" + moment)) or build.poll() is not None, 120)
-    assert begun and build.poll() is None, build.stderr.read()
+    said = build.stderr.read() if build.poll() is not None else ""
+    if "id_range_missing" in said:
+        pytest.skip("an ordinary user without a range of ids cannot build")
+    assert begun and build.poll() is None, said
     assert processes_of(images.images)
     build.send_signal(signo)
     build.wait(timeout=30)
