@@ -39,13 +39,19 @@ def address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Answers on an address of either family; "::" is both."""
+
+    address_family = socket.AF_INET6
+
+
 def main() -> None:
     """Listens, says so, serves."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--http", type=address, required=True)
     parser.add_argument("--dns", type=address)
     options = parser.parse_args()
-    server = http.server.ThreadingHTTPServer(options.http, Hello)
+    server = Server(options.http, Hello)
     if options.dns:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(options.dns)

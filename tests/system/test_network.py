@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -53,6 +56,30 @@ class Site:
         self.ip("-n", self.here, "link", "set", "era-a", "up")
         self.ip("-n", self.there, "link", "set", "era-b", "up")
         self.ip("-n", self.here, "route", "add", "default", "via", "10.77.0.2")
+        for name, end, last in ((self.here, "era-a", 1), (self.there, "era-b", 2)):
+            self.ip("-n", name, "addr", "add", f"fd77::{last}/64", "dev", end, "nodad")
+            self.ip("-n", name, "addr", "add", f"fe80::{last}/64", "dev", end, "nodad")
+        self.ip("-n", self.there, "addr", "add", "fd00:ec2::254/128", "dev", "era-b", "nodad")
+        self.ip("-n", self.here, "route", "add", "default", "via", "fd77::2")
+
+    def add_bridge(self) -> None:
+        """Addresses that a host has besides: of a bridge for containers, and of its loopback device."""
+        self.ip("-n", self.here, "link", "add", "era-c", "type", "veth", "peer", "name", "era-d")
+        for device in ("era-c", "era-d"):
+            self.ip("-n", self.here, "link", "set", device, "up")
+        self.ip("-n", self.here, "addr", "add", "172.17.0.1/16", "dev", "era-c")
+        self.ip("-n", self.here, "addr", "add", "fd88::1/64", "dev", "era-c", "nodad")
+        self.ip("-n", self.here, "addr", "add", "10.99.0.1/32", "dev", "lo")
+
+    def connected_vm(self, *args: str) -> str:
+        """A VM with a network, and the probe in it."""
+        vm = json.loads(self.run("vm", "create", "--language", "python", "--network", "allow_all", *args))["id"]
+        self.agent.sh(vm, "cat > /workspace/probe.py", input=PROBE.encode())
+        return str(vm)
+
+    def fetch(self, vm: str, url: str) -> str:
+        """What the VM gets from an address."""
+        return self.agent.run("vm", "exec", "--vm", vm, "--", "python3", "/workspace/probe.py", url).text.strip()
 
     def serve(self, namespace: str, *args: str) -> None:
         """Starts the test host's servers and waits until they listen."""
@@ -89,8 +116,8 @@ def site(agent: Agent, tmp_path: pathlib.Path) -> Iterator[Site]:
     made = Site(agent, tmp_path)
     try:
         made.lay_cable()
-        made.serve(made.there, "--http", "0.0.0.0:80", "--dns", "0.0.0.0:53")
-        made.serve(made.here, "--http", "0.0.0.0:8099")
+        made.serve(made.there, "--http", ":::80", "--dns", "0.0.0.0:53")
+        made.serve(made.here, "--http", ":::8099", "--dns", "127.0.0.53:53")
         yield made
     finally:
         made.close()
@@ -111,42 +138,141 @@ def test_none_is_loopback_and_nothing_else(agent: Agent, vm: str) -> None:
     assert result.text == "b'x'\n101\n"
 
 
-def test_allow_all_reaches_the_world_and_not_the_host(site: Site, tmp_path: pathlib.Path) -> None:
+def descendants(pid: int) -> set[int]:
+    """The processes below one."""
+    parents = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+    found: set[int] = set()
+    level = {pid}
+    while level:
+        level = {child for child, parent in parents.items() if parent in level}
+        found |= level
+    return found
+
+
+def living(pids: set[int]) -> set[int]:
+    """Those that are more than an entry in the table of processes."""
+    left = set()
+    for pid in pids:
+        try:
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX":
+            left.add(pid)
+    return left
+
+
+def test_allow_all_reaches_the_world_and_not_the_host(site: Site) -> None:
     """The test host by address and by name; never our loopback, and never the metadata address."""
-    import json
-
-    probe = tmp_path / "probe.py"
-    probe.write_text(PROBE)
-    vm = json.loads(site.run("vm", "create", "--language", "python", "--network", "allow_all"))["id"]
+    vm = site.connected_vm()
     try:
-        site.run("vm", "cp", str(probe), f"{vm}:/workspace/in/probe.py")
-
-        def fetch(url: str) -> str:
-            return site.agent.run("vm", "exec", "--vm", vm, "--", "python3", "/workspace/in/probe.py", url).text.strip()
-
-        assert fetch("http://10.77.0.2/") == "hello"
-        assert fetch("http://10.77.0.3/") == "hello"
-        assert fetch("http://test.example/") == "hello"
-        for url in ("http://169.254.169.254/", "http://127.0.0.1:8099/", "http://10.77.0.1:8099/", "http://[::1]:8099/"):
-            assert fetch(url) == "unreachable", url
-        site.agent.sh(vm, "(python3 -m http.server 8123 >/dev/null 2>&1 &) ; until grep -q 1FBB /proc/net/tcp; do :; done")
-        inwards = subprocess.run(
-            ["ip", "netns", "exec", site.here, sys.executable, "-c",
-             "import socket; socket.create_connection(('127.0.0.1', 8123), 2)"], capture_output=True)
-        assert inwards.returncode != 0
+        for url in ("http://10.77.0.2/", "http://10.77.0.3/", "http://[fd77::2]/", "http://test.example/"):
+            assert site.fetch(vm, url) == "hello", url
+        for url in (
+            "http://169.254.169.254/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[fd00:ec2::254]/",
+            "http://127.0.0.1:8099/",
+            "http://10.77.0.1:8099/",
+            "http://10.77.0.2:8099/",
+            "http://198.18.0.53:8099/",
+            "http://[::1]:8099/",
+            "http://[fd77::1]:8099/",
+        ):
+            assert site.fetch(vm, url) == "unreachable", url
     finally:
         site.agent.clean(vm)
 
 
-def test_the_helper_of_a_network_dies_with_its_vm(site: Site) -> None:
+def test_no_other_address_of_the_host_answers(site: Site) -> None:
+    """A service that listens on all of them is reached by none, nor by a link-local one."""
+    site.add_bridge()
+    vm = site.connected_vm()
+    try:
+        assert site.fetch(vm, "http://10.77.0.2/") == "hello"
+        for host in ("172.17.0.1", "10.99.0.1", "[::ffff:10.99.0.1]", "[fd88::1]", "[fe80::1%era-a]", "[fe80::1]"):
+            assert site.fetch(vm, f"http://{host}:8099/") == "unreachable", host
+    finally:
+        site.agent.clean(vm)
+
+
+def test_no_port_is_forwarded_inwards(site: Site) -> None:
+    """What a guest listens on is its own affair."""
+    vm = site.connected_vm()
+    try:
+        ready = "import socket; s = socket.create_server(('', 8123)); print('up', flush=True); s.accept()"
+        listener = site.agent.start("vm", "exec", "--vm", vm, "--", "python3", "-c", ready, stdout=subprocess.PIPE)
+        assert listener.stdout is not None and listener.stdout.readline() == b"up\n"
+        for namespace, host in ((site.here, "127.0.0.1"), (site.here, "10.77.0.1"), (site.there, "10.77.0.1")):
+            dial = f"import socket; socket.create_connection(('{host}', 8123), 5)"
+            words = ["ip", "netns", "exec", namespace, sys.executable, "-c", dial]
+            assert b"ConnectionRefused" in subprocess.run(words, capture_output=True).stderr, (namespace, host)
+        listener.kill()
+        listener.wait()
+    finally:
+        site.agent.clean(vm)
+
+
+def test_a_resolver_on_the_loopback_of_the_host_is_asked(site: Site) -> None:
+    """As systemd-resolved is; nothing else of that loopback is reached by it."""
+    site.resolver.write_text("nameserver 127.0.0.53\n")
+    vm = site.connected_vm()
+    try:
+        assert site.fetch(vm, "http://test.example/") == "hello"
+    finally:
+        site.agent.clean(vm)
+
+
+@pytest.mark.parametrize("end", ["clean", "stop", "kill"])
+def test_the_helper_of_a_network_ends_with_its_vm(site: Site, end: str) -> None:
     """Also when the shim is killed."""
-    import json
+    vm = site.connected_vm()
+    try:
+        shim = shim_of(site.agent, vm)
+        helpers = descendants(shim)
+        assert any(b"pasta" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in helpers)
+        if end == "kill":
+            os.kill(shim, signal.SIGKILL)
+        else:
+            site.agent.run("vm", end, "--vm", vm, check=True)
+        eventually(lambda: not living(helpers))
+    finally:
+        site.agent.clean(vm)
 
-    def helpers() -> str:
-        return subprocess.run(["pgrep", "-f", "^pasta .*198.18.0.53"], capture_output=True, text=True).stdout
 
-    vm = json.loads(site.run("vm", "create", "--language", "python", "--network", "allow_all"))["id"]
-    assert helpers() != ""
-    os.kill(shim_of(site.agent, vm), signal.SIGKILL)
-    eventually(lambda: helpers() == "")
-    site.agent.clean(vm)
+def test_an_ordinary_user_has_a_network_too(site: Site) -> None:
+    """Where anybody may open /dev/net/tun, as on most hosts; limits are not what is tried here."""
+    state = pathlib.Path(tempfile.mkdtemp(prefix="era-user-"))
+    nobody = 65534
+    agent = Agent(state)
+    script = "mount -t tmpfs era /dev/net; mknod -m 666 /dev/net/tun c 10 200; exec \"$@\""
+    become = ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups"]
+
+    def run(*args: str) -> str:
+        words = site.within(*args)
+        at = words.index("--") + 1
+        words = [*words[:at], "unshare", "-m", "sh", "-ec", script, "sh", *become, *words[at:]]
+        done = subprocess.run(words, env=agent.env, capture_output=True, timeout=60)
+        assert done.returncode == 0, done
+        return done.stdout.decode()
+
+    try:
+        (state / "images").mkdir()
+        image = "agent%2Fpython%3A3.11"
+        subprocess.run(["cp", "-a", site.agent.state / "images" / image, state / "images" / image], check=True)
+        subprocess.run(["chown", "-R", f"{nobody}:{nobody}", state], check=True)
+        words = ("vm", "create", "--language", "python", "--network", "allow_all", "--best-effort")
+        vm = json.loads(run(*words))["id"]
+        program = "import urllib.request as r; print(r.urlopen('http://test.example/').read().decode())"
+        assert run("vm", "exec", "--vm", vm, "--", "python3", "-c", program) == "hello\n"
+        helpers = descendants(shim_of(agent, vm))
+        run("vm", "clean", "--vm", vm)
+        eventually(lambda: not living(helpers))
+    finally:
+        shutil.rmtree(state)
