@@ -111,16 +111,16 @@ struct scene {
 
 static int set_up(void **state)
 {
-    struct scene *scene = calloc(1, sizeof *scene);
-    strcpy(scene->top, "/tmp/unpack-test-XXXXXX");
-    if (scene == NULL || mkdtemp(scene->top) == NULL)
+    static struct scene scene;
+    scene = (struct scene){.top = "/tmp/unpack-test-XXXXXX"};
+    if (mkdtemp(scene.top) == NULL)
         return -1;
-    scene->top_fd = open(scene->top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (mkdirat(scene->top_fd, "rootfs", 0755) < 0 || mkdirat(scene->top_fd, "outside", 0755) < 0)
+    scene.top_fd = open(scene.top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (mkdirat(scene.top_fd, "rootfs", 0755) < 0 || mkdirat(scene.top_fd, "outside", 0755) < 0)
         return -1;
-    scene->tree = (struct era_tree){.bytes_left = 1 << 20, .entries_left = 1000};
-    scene->tree.root_fd = openat(scene->top_fd, "rootfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    *state = scene;
+    scene.tree = (struct era_tree){.bytes_left = 1 << 20, .entries_left = 1000};
+    scene.tree.root_fd = openat(scene.top_fd, "rootfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *state = &scene;
     return 0;
 }
 
@@ -130,7 +130,6 @@ static int tear_down(void **state)
     era_tree_close(&scene->tree);
     era_remove_tree_at(AT_FDCWD, scene->top);
     close(scene->top_fd);
-    free(scene);
     return 0;
 }
 

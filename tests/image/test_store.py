@@ -362,3 +362,19 @@ def test_kill_9_at_any_moment(images, tmp_path):
         assert images.leftovers() == []
     assert digest(pathlib.Path(archive).read_bytes())  # the archive itself is still there
     print(f"{whole} of 20 were whole")
+
+
+def test_a_full_disk(tmp_path):
+    """Said as such, and nothing of the attempt is left to fill it further."""
+    archive = simple_layout({"f": "x" * (3 << 20)}).tar(tmp_path / "i.tar")
+    (tmp_path / "state").mkdir()
+    agent = BUILD / "src" / "main" / "agent"
+    script = (
+        f"mount -t tmpfs -o size=2m none {tmp_path}/state && "
+        f"{{ {agent} --state-dir {tmp_path}/state image import {archive}; ls -A {tmp_path}/state/images; }}"
+    )
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk takes root")
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert json.loads(done.stderr)["code"] == "disk_full", done.stderr
+    assert done.stdout == ""
