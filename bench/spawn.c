@@ -18,7 +18,7 @@
 
 extern char **environ;
 
-enum { COMMANDS_MAX = 64, WORDS_MAX = 64, WARMUP = 2 };
+enum { COMMANDS_MAX = 64, WORDS_MAX = 64, ROUNDS_MAX = 100000, WARMUP = 2 };
 
 struct command {
     char *words[WORDS_MAX + 1];
@@ -67,34 +67,36 @@ static uint64_t time_once(struct command *command, const posix_spawn_file_action
 int main(int argc, char **argv)
 {
     static struct command commands[COMMANDS_MAX];
-    int rounds = argc == 2 ? atoi(argv[1]) : 0;
+    unsigned rounds = 0;
     size_t count = 0;
     char *line = NULL;
     size_t size = 0;
-    if (rounds < 1 || rounds > 100000)
+    for (const char *p = argc == 2 ? argv[1] : ""; *p >= '0' && *p <= '9' && rounds < ROUNDS_MAX; p++)
+        rounds = 10 * rounds + (unsigned)(*p - '0');
+    if (rounds < 1 || rounds > ROUNDS_MAX)
         return 2;
     while (count < COMMANDS_MAX && getline(&line, &size, stdin) > 1) {
         split(line, &commands[count]);
-        commands[count++].times = calloc((size_t)rounds, sizeof(uint64_t));
+        commands[count++].times = calloc(rounds, sizeof(uint64_t));
         line = NULL; /* its words point into it */
         size = 0;
     }
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-    for (int round = -WARMUP; round < rounds; round++)
+    for (unsigned round = 0; round < rounds + WARMUP; round++)
         for (size_t i = 0; i < count; i++) {
             uint64_t taken = commands[i].failed != 0 ? 0 : time_once(&commands[i], &actions);
-            if (round >= 0)
-                commands[i].times[round] = taken;
+            if (round >= WARMUP)
+                commands[i].times[round - WARMUP] = taken;
         }
     for (size_t i = 0; i < count; i++) {
         if (commands[i].failed != 0) {
             printf("failed %d\n", commands[i].failed);
             continue;
         }
-        qsort(commands[i].times, (size_t)rounds, sizeof(uint64_t), compare);
-        for (int round = 0; round < rounds; round++)
+        qsort(commands[i].times, rounds, sizeof(uint64_t), compare);
+        for (unsigned round = 0; round < rounds; round++)
             printf("%llu%c", (unsigned long long)commands[i].times[round], round + 1 < rounds ? ' ' : '\n');
     }
     return 0;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts the words of /workspace/in and adds them to what the volume remembers."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a command line in a VM of its own, by libera and nothing but the standard library.
 
     python3 run.py python 'python -V'

@@ -49,9 +49,10 @@ int vm_run(const struct invocation *invocation)
     if (r >= 0)
         r = live_loop(&live, 1, &options, &err);
     int status = r;
+    const struct era_result *result = r >= 0 ? era_run_result(live.run) : NULL;
     if (r < 0)
         status = output_error(invocation, &err);
-    else if (output_json(describe(id, era_run_result(live.run))) != EXIT_OK)
+    else if (result == NULL || output_json(describe(id, result)) != EXIT_OK)
         status = EXIT_AGENT;
     era_run_free(live.run);
     era_run_spec_free(spec);

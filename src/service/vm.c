@@ -188,7 +188,7 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
 static int start_again(struct era *era, struct era_vm_record *record, int folder, struct era_error *err)
 {
     _cleanup_close_ int op = -EBADF;
-    struct era_vm_record now;
+    struct era_vm_record now = {0};
     int r = take_vm(era, record->id, folder, &op, &now, err);
     if (r < 0)
         return r;
