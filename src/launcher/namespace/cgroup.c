@@ -2,21 +2,24 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
 #define CPU_PERIOD_US 100000u
 
-enum { INIT_PIDS = 1, REMOVE_TRIES = 2000 };
+enum { INIT_PIDS = 1, REMOVE_TRIES = 2000, REMOVE_TIMEOUT_MS = 10000, PROCS_MAX = 64 * 1024 };
 
 static int group_path(const struct cgroup *cgroup, enum cgroup_controller controller, const char *file, char to[512])
 {
@@ -182,15 +185,51 @@ uint64_t cgroup_oom_kills(const struct cgroup *cgroup)
     return era_parse_u64(number, 0, UINT64_MAX, &count) < 0 ? 0 : count;
 }
 
+/* Waits until a process of the group has left it; false when there is none, or it stays. */
+static bool await_exit(const struct cgroup *cgroup, enum cgroup_controller controller, int timeout_ms)
+{
+    char path[512];
+    _cleanup_free_ char *text = NULL;
+    uint64_t pid = 0;
+    if (group_path(cgroup, controller, "cgroup.procs", path) < 0 ||
+        era_read_file_at(AT_FDCWD, path, PROCS_MAX, &text, NULL) < 0)
+        return false;
+    text[strcspn(text, "\n")] = '\0';
+    if (era_parse_u64(text, 1, INT32_MAX, &pid) < 0)
+        return false;
+    _cleanup_close_ int pid_fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+    if (pid_fd < 0)
+        return errno == ESRCH;
+    struct pollfd poller = {.fd = pid_fd, .events = POLLIN};
+    return poll(&poller, 1, timeout_ms) > 0;
+}
+
+/*
+ * The processes are dead, or dying with the first of their namespace: those of
+ * a shim that was killed may take a while to give all their memory back.
+ */
+static void remove_group(const struct cgroup *cgroup, enum cgroup_controller controller, const char *path)
+{
+    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)REMOVE_TIMEOUT_MS * 1000000;
+    int tries = 0;
+    while (rmdir(path) < 0 && errno == EBUSY && tries < REMOVE_TRIES) {
+        int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
+        if (left_ms <= 0)
+            return;
+        if (await_exit(cgroup, controller, (int)left_ms))
+            continue;
+        sched_yield(); /* the last one is on its way out of the group */
+        tries++;
+    }
+}
+
 void cgroup_remove(struct cgroup *cgroup)
 {
     for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
         char path[512];
         if (!cgroup->made[i] || group_path(cgroup, (enum cgroup_controller)i, "", path) < 0)
             continue;
-        /* The last process is dead but may still be on its way out of the group. */
-        for (int tries = 0; rmdir(path) < 0 && errno == EBUSY && tries < REMOVE_TRIES; tries++)
-            sched_yield();
+        remove_group(cgroup, (enum cgroup_controller)i, path);
         cgroup->made[i] = false;
     }
 }
