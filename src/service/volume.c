@@ -42,12 +42,17 @@ static int make_ext4(const char *path, struct era_error *err)
     return 0;
 }
 
+static void name_unfinished(const char *name, char to[ERA_NAME_MAX + 16])
+{
+    snprintf(to, ERA_NAME_MAX + 16, ".%s.new", name);
+}
+
 /* A sparse file of its size, under a name that is no volume's until it is whole. */
 static int make_image(struct era *era, const char *name, uint32_t size_mib, struct era_error *err)
 {
     char temporary[ERA_NAME_MAX + 16];
+    name_unfinished(name, temporary);
     char final[ERA_NAME_MAX + 16];
-    snprintf(temporary, sizeof temporary, ".%s.new", name);
     snprintf(final, sizeof final, "%s.img", name);
     _cleanup_close_ int fd =
         openat(era->volumes_fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -98,7 +103,9 @@ int volume_discard(struct era *era, const char *name, struct era_error *err)
     if (r < 0)
         return r;
     /* The record first: a file without one is an orphan, a record without file would be a lie. */
-    char file[ERA_NAME_MAX + 8];
+    char file[ERA_NAME_MAX + 16];
+    name_unfinished(name, file); /* of a maker who was killed */
+    (void)unlinkat(era->volumes_fd, file, 0);
     snprintf(file, sizeof file, "%s%s", name, volume.kind == ERA_VOLUME_EXT4 ? ".img" : "");
     r = era_remove_tree_at(era->volumes_fd, file);
     return r < 0 ? era_error_errno(err, -r, "cannot remove the volume's file") : 0;
