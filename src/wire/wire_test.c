@@ -80,10 +80,11 @@ static void an_outcome_comes_back_and_must_have_a_verdict(void **state)
     struct era_run_outcome back;
     assert_int_equal(era_outcome_decode(&frame, &back), 0);
     assert_memory_equal(&back, &outcome, sizeof back);
-    buffer.data[buffer.start] = ERA_VERDICT_NONE;
-    assert_int_equal(era_outcome_decode(&frame, &back), -EBADMSG);
-    buffer.data[buffer.start] = ERA_VERDICT_VM_LOST + 1;
-    assert_int_equal(era_outcome_decode(&frame, &back), -EBADMSG);
+    static const uint8_t bad[] = {ERA_VERDICT_NONE, ERA_VERDICT_VM_LOST + 1, 255};
+    for (size_t i = 0; i < sizeof bad; i++) {
+        buffer.data[buffer.start] = bad[i];
+        assert_int_equal(era_outcome_decode(&frame, &back), -EBADMSG);
+    }
     era_buffer_clear(&buffer);
 }
 
