@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import pathlib
 import signal
@@ -110,3 +111,86 @@ def test_stop_and_clean_can_be_said_twice(agent: Agent) -> None:
     agent.run("vm", "clean", "--vm", vm, check=True)
     for verb in ("stop", "clean", "show"):
         assert agent.run("vm", verb, "--vm", vm).error()["code"] == "vm_not_found"
+
+
+def test_a_heavy_guest_of_a_killed_shim_leaves_no_group(agent: Agent) -> None:
+    """Hundreds of processes and much memory take a while to die: the sweep waits for them."""
+    vm = agent.create("--mem", "512")
+    try:
+        crowd = "i=0; while [ $i -lt 300 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i+1)); done"
+        agent.sh(vm, f"head -c 200M /dev/zero > /big; {crowd}")
+        os.kill(shim_of(agent, vm), signal.SIGKILL)
+        agent.run("vm", "list", check=True)
+        assert groups_of(vm) == []
+        assert agent.status(vm) == "stopped"
+    finally:
+        agent.clean(vm)
+
+
+def test_a_create_with_a_volume_that_is_killed_leaves_no_file(fresh_state: Agent) -> None:
+    """Nor a loop device; whatever instant it was."""
+    agent = fresh_state
+    for step in range(24):
+        words = ("vm", "create", "--language", "python", "--persist", "--disk", "16")
+        create = agent.start(*words, stdout=subprocess.DEVNULL)
+        try:
+            create.wait(timeout=0.004 * step)
+        except subprocess.TimeoutExpired:
+            create.kill()
+            create.wait()
+    eventually(lambda: all(v["status"] != "provisioning" for v in agent.run("vm", "list", "--all").lines()))
+    agent.run("vm", "clean", "--all", check=True)
+    eventually(lambda: processes_of(agent.state) == [])
+    assert list((agent.state / "vms").iterdir()) == []
+    assert list((agent.state / "volumes").iterdir()) == []
+    assert str(agent.state) not in subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout
+
+
+def test_a_run_whose_client_is_killed_is_never_left_open(agent: Agent, vm: str) -> None:
+    """At any instant: the VM is ready again, and every run on record has an end."""
+    for step in range(40):
+        run = agent.start("vm", "run", "--vm", vm, "--cmd", "true", stdout=subprocess.DEVNULL)
+        try:
+            run.wait(timeout=0.001 * step)
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
+    eventually(lambda: agent.status(vm) == "ready")
+
+
+def test_a_temp_that_is_killed_leaves_a_vm_with_an_owner_or_none(fresh_state: Agent) -> None:
+    """Nobody can catch kill -9: what is left is on record, and cleaned like any other."""
+    agent = fresh_state
+    for step in range(12):
+        temp = agent.start(
+            "vm", "temp", "--language", "python", "--cmd", "true", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            temp.wait(timeout=0.008 * step)
+        except subprocess.TimeoutExpired:
+            temp.kill()
+            temp.wait()
+    eventually(lambda: all(v["status"] != "provisioning" for v in agent.run("vm", "list", "--all").lines()))
+    agent.run("vm", "clean", "--all", check=True)
+    eventually(lambda: processes_of(agent.state) == [])
+    assert list((agent.state / "vms").iterdir()) == []
+
+
+def test_a_vm_outlives_who_made_it(agent: Agent) -> None:
+    """Also the death of the whole session of processes that it was created from."""
+    words = [str(agent.program), "vm", "create", "--language", "python"]
+    creator = subprocess.Popen(
+        ["sh", "-c", '"$@"; echo; exec sleep 1000', "sh", *words],
+        env=agent.env,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert creator.stdout is not None
+    vm = json.loads(creator.stdout.readline())["id"]
+    try:
+        creator.stdout.readline()
+        os.killpg(creator.pid, signal.SIGKILL)
+        creator.wait()
+        assert agent.sh(vm, "echo alive").text == "alive\n"
+    finally:
+        agent.clean(vm)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import subprocess
 
 from tests.conftest import Agent, groups_of
 
@@ -91,3 +93,34 @@ def test_what_was_left_in_the_background_lives_on(agent: Agent, vm: str) -> None
     """A command that ends leaves its daemons, as on any machine, and does not wait for them."""
     agent.sh(vm, "(while :; do echo noise; sleep 0.01; done) & echo $! > /tmp/pid")
     assert agent.sh(vm, "kill -0 $(cat /tmp/pid) && echo there").text == "there\n"
+
+
+def test_a_fork_bomb_is_bounded_and_ends_with_its_time(agent: Agent) -> None:
+    """The group never holds more than --pids and init, and the VM is used on."""
+    vm = agent.create("--pids", "64")
+    try:
+        bomb = agent.start(
+            "vm", "run", "--vm", vm, "--timeout", "4", "--cmd", "b() { b | b & }; b; sleep 1000", stdout=subprocess.PIPE
+        )
+        seen = 0
+        groups = [group for group in groups_of(vm) if (group / "pids.current").exists()]
+        while bomb.poll() is None and groups:
+            seen = max(seen, int((groups[0] / "pids.current").read_text()))
+        out, _ = bomb.communicate()
+        assert json.loads(out)["verdict"] == "timed_out"
+        assert not groups or 32 < seen <= 65
+        assert agent.sh(vm, "echo alive").text == "alive\n"
+    finally:
+        agent.clean(vm)
+
+
+def test_shared_memory_is_bounded_too(agent: Agent) -> None:
+    """/dev/shm, /dev and System V segments are memory of the VM."""
+    vm = agent.create("--mem", "64")
+    try:
+        for path in ("/dev/shm/big", "/dev/big", "/workspace/out/big", "/tmp/big"):
+            full = agent.sh(vm, f"head -c 200M /dev/zero > {path}; stat -c %s {path}; rm -f {path}", check=False)
+            assert int(full.text.splitlines()[-1]) <= 64 << 20, path
+        assert agent.sh(vm, "echo alive").text == "alive\n"
+    finally:
+        agent.clean(vm)
