@@ -29,7 +29,7 @@ def skip_or_fail(done):
         pytest.skip(done.stderr.strip())
 
 
-@pytest.mark.parametrize("name", ["includes", "style", "format", "cppcheck", "tidy"])
+@pytest.mark.parametrize("name", ["includes", "style", "format", "shell", "cppcheck", "tidy"])
 def test_tree_is_clean(name):
     done = run_check(name)
     skip_or_fail(done)
@@ -59,6 +59,7 @@ PLANTED = [
     ("style", "src/vm/x.c", "usleep(1);\n", "usleep is banned"),
     ("style", "docs/x.md", "see /wo" + "rk/main\n", "a path of somebody's machine"),
     ("format", "src/vm/x.c", "int  f( void ) { return 1; }\n", "not formatted"),
+    ("shell", "script/x", "#!/bin/sh\ncd $1\n", "[SC2086]"),
     ("cppcheck", "src/vm/x.c", "int f(void)\n{\n    int a[2] = {0};\n    return a[2];\n}\n", "arrayIndexOutOfBounds"),
 ]
 
@@ -83,7 +84,7 @@ def make_small_tree(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["includes", "style", "format", "cppcheck"])
+@pytest.mark.parametrize("name", ["includes", "style", "format", "shell", "cppcheck"])
 def test_nothing_is_found_where_nothing_is_wrong(small_tree, name):
     done = run_check(name, small_tree)
     skip_or_fail(done)
