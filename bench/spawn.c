@@ -4,27 +4,41 @@
  * A B C A B C …, so that a machine that becomes slower does so for all.
  *
  * Usage: spawn ROUNDS < COMMANDS
- *   COMMANDS: a line each, words separated by TAB; stdout is dropped.
- * Prints a line for each command: its times in microseconds, sorted, or "failed STATUS".
+ *        spawn --in ROOT COMMAND…
+ *
+ * COMMANDS: a line each, words separated by TAB; stdout is dropped. Where the
+ * first word is "=" the value of "id" in the command's output stands for the
+ * words "{}" of the later lines of the same round.
+ * Prints a JSON array with an array for each command: its times in
+ * microseconds in the order of the rounds, empty for one that failed.
+ *
+ * --in: becomes COMMAND with ROOT as its root. As bare as an exec can be, for
+ * this program is linked statically.
  */
 #include <fcntl.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 extern char **environ;
 
-enum { COMMANDS_MAX = 64, WORDS_MAX = 64, ROUNDS_MAX = 100000, WARMUP = 2 };
+enum { COMMANDS_MAX = 64, WORDS_MAX = 64, WARMUP = 2, ROUNDS_MAX = 100000 };
 
 struct command {
     char *words[WORDS_MAX + 1];
     uint64_t *times;
-    int failed; /* a wait status */
+    bool names; /* its output names what "{}" stands for */
+    bool failed;
 };
+
+static char id[64]; /* what "{}" stands for in this round */
 
 static uint64_t now_us(void)
 {
@@ -33,35 +47,70 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static int compare(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void split(char *line, struct command *command)
 {
     size_t count = 0;
     line[strcspn(line, "\n")] = '\0';
     for (char *word = strsep(&line, "\t"); word != NULL && count < WORDS_MAX; word = strsep(&line, "\t"))
-        command->words[count++] = word;
+        if (count == 0 && !command->names && strcmp(word, "=") == 0)
+            command->names = true;
+        else
+            command->words[count++] = strcmp(word, "{}") == 0 ? id : word;
 }
 
-static uint64_t time_once(struct command *command, const posix_spawn_file_actions_t *actions)
+/* Takes the id out of one object of JSON. */
+static bool take_id(int fd)
 {
-    uint64_t start = now_us();
+    static const char key[] = "\"id\":\"";
+    char text[4096];
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    text[n < 0 ? 0 : n] = '\0';
+    const char *value = strstr(text, key);
+    size_t len = value != NULL ? strcspn(value += sizeof key - 1, "\"") : sizeof id;
+    if (len >= sizeof id)
+        return false;
+    memcpy(id, value, len);
+    id[len] = '\0';
+    return ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0;
+}
+
+static uint64_t time_once(struct command *command, int out)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    if (command->names)
+        posix_spawn_file_actions_adddup2(&actions, out, 1);
+    else
+        posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
     pid_t pid;
-    int status = 0;
-    if (posix_spawnp(&pid, command->words[0], actions, NULL, command->words, environ) != 0) {
-        command->failed = 127 << 8;
-        return 0;
-    }
-    waitpid(pid, &status, 0);
+    int status = -1;
+    uint64_t start = now_us();
+    if (posix_spawnp(&pid, command->words[0], &actions, NULL, command->words, environ) == 0)
+        waitpid(pid, &status, 0);
     uint64_t end = now_us();
-    if (status != 0)
-        command->failed = status;
+    posix_spawn_file_actions_destroy(&actions);
+    command->failed = status != 0 || (command->names && !take_id(out));
     return end - start;
+}
+
+static void print_times(const struct command *command, unsigned rounds)
+{
+    putchar('[');
+    for (unsigned round = 0; !command->failed && round < rounds; round++)
+        printf("%s%llu", round > 0 ? "," : "", (unsigned long long)command->times[round]);
+    putchar(']');
+}
+
+static int become(char **argv)
+{
+    if (chroot(argv[0]) < 0 || chdir("/") < 0) {
+        perror(argv[0]);
+        return 127;
+    }
+    execvp(argv[1], argv + 1);
+    perror(argv[1]);
+    return 127;
 }
 
 int main(int argc, char **argv)
@@ -71,9 +120,12 @@ int main(int argc, char **argv)
     size_t count = 0;
     char *line = NULL;
     size_t size = 0;
+    if (argc > 3 && strcmp(argv[1], "--in") == 0)
+        return become(argv + 2);
     for (const char *p = argc == 2 ? argv[1] : ""; *p >= '0' && *p <= '9' && rounds < ROUNDS_MAX; p++)
         rounds = 10 * rounds + (unsigned)(*p - '0');
-    if (rounds < 1 || rounds > ROUNDS_MAX)
+    int out = memfd_create("out", MFD_CLOEXEC);
+    if (rounds < 1 || rounds > ROUNDS_MAX || out < 0)
         return 2;
     while (count < COMMANDS_MAX && getline(&line, &size, stdin) > 1) {
         split(line, &commands[count]);
@@ -81,23 +133,16 @@ int main(int argc, char **argv)
         line = NULL; /* its words point into it */
         size = 0;
     }
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     for (unsigned round = 0; round < rounds + WARMUP; round++)
         for (size_t i = 0; i < count; i++) {
-            uint64_t taken = commands[i].failed != 0 ? 0 : time_once(&commands[i], &actions);
+            uint64_t taken = commands[i].failed ? 0 : time_once(&commands[i], out);
             if (round >= WARMUP)
                 commands[i].times[round - WARMUP] = taken;
         }
     for (size_t i = 0; i < count; i++) {
-        if (commands[i].failed != 0) {
-            printf("failed %d\n", commands[i].failed);
-            continue;
-        }
-        qsort(commands[i].times, rounds, sizeof(uint64_t), compare);
-        for (unsigned round = 0; round < rounds; round++)
-            printf("%llu%c", (unsigned long long)commands[i].times[round], round + 1 < rounds ? ' ' : '\n');
+        putchar(i == 0 ? '[' : ',');
+        print_times(&commands[i], rounds);
     }
+    puts("]");
     return 0;
 }
