@@ -85,18 +85,19 @@ ssize_t era_tree_decode(const void *data, size_t len, struct era_tree_entry *ret
 
 _Bool era_tree_link_inside(const char *name, const char *target)
 {
-    if (target[0] == '/')
+    if (target[0] == '/' || name[0] == '\0')
         return false;
-    int depth = 0;
+    int depth = 0; /* of the directory that the link is in */
     for (const char *p = name; *p != '\0'; p++)
         depth += *p == '/';
+    bool descended = false;
     while (*target != '\0') {
         size_t len = strcspn(target, "/");
         if (len == 2 && target[0] == '.' && target[1] == '.') {
-            if (--depth < 0)
+            if (descended || --depth < 0)
                 return false;
         } else if (len > 0 && !(len == 1 && target[0] == '.')) {
-            depth++;
+            descended = true;
         }
         target += len + (target[len] == '/');
     }

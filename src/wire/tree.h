@@ -49,8 +49,10 @@ ssize_t era_tree_encode(const struct era_tree_entry *entry, uint8_t to[ERA_TREE_
 ssize_t era_tree_decode(const void *data, size_t len, struct era_tree_entry *ret_entry);
 
 /*
- * Whether a link, found at `name` in the tree, stays in it: relative, and no ".." climbs above the
- * root. What it leads to can be a link again, so this protects from naive targets only.
+ * Whether a link, found at `name` in the tree, stays in it: relative, with ".." only at the front
+ * and not above the root. What its target goes down through can be a link again: that one was
+ * judged where it stands, so that several of them lead out no more than one does, in a tree of
+ * which every link was judged. The root itself is beside nothing of the tree: never as a link.
  */
 _Bool era_tree_link_inside(const char *name, const char *target);
 
