@@ -58,9 +58,7 @@ static int era_window_again(const struct era_frame *frame, struct era_buffer *to
     struct era_window window;
     struct era_buffer frames = {0};
     int r = era_window_decode(frame, &window);
-    if (r >= 0)
-        r = era_window_append(&frames, 1, window.channel, window.bytes);
-    return r < 0 ? r : unwrap(to, &frames);
+    return r < 0 ? r : era_window_append(&frames, 1, window.channel, window.bytes) < 0 ? -ENOMEM : unwrap(to, &frames);
 }
 
 static int era_resize_again(const struct era_frame *frame, struct era_buffer *to)
@@ -69,9 +67,7 @@ static int era_resize_again(const struct era_frame *frame, struct era_buffer *to
     uint16_t rows;
     struct era_buffer frames = {0};
     int r = era_resize_decode(frame, &cols, &rows);
-    if (r >= 0)
-        r = era_resize_append(&frames, 1, cols, rows);
-    return r < 0 ? r : unwrap(to, &frames);
+    return r < 0 ? r : era_resize_append(&frames, 1, cols, rows) < 0 ? -ENOMEM : unwrap(to, &frames);
 }
 
 static int era_u32_again(const struct era_frame *frame, struct era_buffer *to)
@@ -79,9 +75,7 @@ static int era_u32_again(const struct era_frame *frame, struct era_buffer *to)
     uint32_t value;
     struct era_buffer frames = {0};
     int r = era_u32_decode(frame, &value);
-    if (r >= 0)
-        r = era_u32_append(&frames, ERA_FRAME_SIGNAL, 1, value);
-    return r < 0 ? r : unwrap(to, &frames);
+    return r < 0 ? r : era_u32_append(&frames, ERA_FRAME_SIGNAL, 1, value) < 0 ? -ENOMEM : unwrap(to, &frames);
 }
 
 static const struct era_launch launch = {
@@ -128,30 +122,17 @@ static int encode_run_request(struct era_buffer *to)
     return era_run_request_encode(to, &request);
 }
 
-static int encode_launch(struct era_buffer *to)
-{
-    return era_launch_encode(to, &launch);
-}
+#define DEFINE_ENCODE(name, message)                                                                                   \
+    static int encode_##message(struct era_buffer *to)                                                                 \
+    {                                                                                                                  \
+        return name##_encode(to, &message);                                                                            \
+    }
 
-static int encode_launched(struct era_buffer *to)
-{
-    return era_launched_encode(to, &launched);
-}
-
-static int encode_ended(struct era_buffer *to)
-{
-    return era_run_ended_encode(to, &ended);
-}
-
-static int encode_outcome(struct era_buffer *to)
-{
-    return era_outcome_encode(to, &outcome);
-}
-
-static int encode_error(struct era_buffer *to)
-{
-    return era_error_encode(to, &error);
-}
+DEFINE_ENCODE(era_launch, launch)
+DEFINE_ENCODE(era_launched, launched)
+DEFINE_ENCODE(era_run_ended, ended)
+DEFINE_ENCODE(era_outcome, outcome)
+DEFINE_ENCODE(era_error, error)
 
 static int encode_window(struct era_buffer *to)
 {
