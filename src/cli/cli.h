@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "base/buffer.h"
 #include "base/json.h"
 #include "era/era.h"
 
@@ -99,7 +100,10 @@ void completion_print(void);
 
 /* ---- output.c ----------------------------------------------------------- */
 
-/* Prints one object on a line of stdout and drops the reference. EXIT_OK, or EXIT_FAILED when stdout is gone. */
+/* Writes out what was printed to stdout so far. EXIT_OK, or EXIT_FAILED (the reason is printed) when stdout takes it
+ * not. */
+int output_flush(void);
+/* Prints one object on a line of stdout and drops the reference. Returns as output_flush() does. */
 int output_json(json_t *object);
 /* Prints the error and yields the exit status of this command. */
 int output_error(const struct invocation *invocation, const struct era_error *err);
@@ -149,7 +153,7 @@ struct live_run {
     struct era_run *run;
     int status; /* the exit status once it ended */
     bool ended;
-    bool at_line_start[3];
+    struct era_buffer lines[3]; /* by descriptor, with a prefix only: what has come of a line that is not whole */
 };
 
 struct live_options {

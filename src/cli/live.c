@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/fd.h"
 #include "cli/cli.h"
 
-enum { INPUT_SIZE = 16 * 1024 };
+enum {
+    INPUT_SIZE = 16 * 1024,
+    LINE_SIZE = 64 * 1024, /* a longer line of one among several VMs is broken */
+};
 
 struct loop {
     struct live_run *runs;
@@ -56,18 +58,54 @@ int live_pending_signal(int signal_fd)
 
 /* ---- output ------------------------------------------------------------- */
 
-/* With a prefix at the start of each line. */
+/* All of it, also to a pipe or terminal that somebody who shares it has made non-blocking. */
+static int write_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, data, len);
+        if (n < 0 && errno == EAGAIN) {
+            struct pollfd poller = {.fd = fd, .events = POLLOUT};
+            (void)poll(&poller, 1, -1);
+        } else if (n < 0 && errno != EINTR) {
+            return -errno;
+        } else if (n > 0) {
+            data += n;
+            len -= (size_t)n;
+        }
+    }
+    return 0;
+}
+
+/* Writes out the line that was collected, which ends here if it has not ended before. */
+static int end_line(struct live_run *live, int fd)
+{
+    struct era_buffer *line = &live->lines[fd];
+    size_t len = era_buffer_len(line);
+    if (len == 0)
+        return 0;
+    if (era_buffer_data(line)[len - 1] != '\n' && era_buffer_append(line, "\n", 1) < 0)
+        return -ENOMEM;
+    int r = write_all(fd, live->prefix, strlen(live->prefix));
+    if (r >= 0)
+        r = write_all(fd, (const char *)era_buffer_data(line), era_buffer_len(line));
+    era_buffer_clear(line);
+    return r;
+}
+
+/* Line by line: what several commands print comes in pieces, and in between of each other's. */
 static int write_prefixed(struct live_run *live, int fd, const char *data, size_t len)
 {
     int r = 0;
     while (r >= 0 && len > 0) {
-        const char *newline = memchr(data, '\n', len);
-        size_t n = newline != NULL ? (size_t)(newline - data) + 1 : len;
-        if (live->at_line_start[fd])
-            r = era_write_full(fd, live->prefix, strlen(live->prefix));
-        if (r >= 0)
-            r = era_write_full(fd, data, n);
-        live->at_line_start[fd] = newline != NULL;
+        size_t room = LINE_SIZE - era_buffer_len(&live->lines[fd]);
+        size_t n = len < room ? len : room;
+        const char *newline = memchr(data, '\n', n);
+        if (newline != NULL)
+            n = (size_t)(newline - data) + 1;
+        if (era_buffer_append(&live->lines[fd], data, n) < 0)
+            return -ENOMEM;
+        if (newline != NULL || n == room)
+            r = end_line(live, fd);
         data += n;
         len -= n;
     }
@@ -79,7 +117,7 @@ static int write_event(struct live_run *live, const struct era_event *event)
     int fd = event->type == ERA_EVENT_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
     if (live->prefix != NULL)
         return write_prefixed(live, fd, event->data, event->len);
-    return era_write_full(fd, event->data, event->len);
+    return write_all(fd, event->data, event->len);
 }
 
 /* Who read us is gone: the command gets what a command gets then. */
@@ -98,6 +136,8 @@ static int drain(struct live_run *live, struct era_error *err)
             return r;
         if (event.type == ERA_EVENT_EXIT) {
             live->ended = true;
+            (void)end_line(live, STDOUT_FILENO);
+            (void)end_line(live, STDERR_FILENO);
             if (live->status != 128 + SIGPIPE)
                 live->status = era_result_exit_code(era_run_result(live->run));
             return 0;
@@ -203,17 +243,17 @@ int live_loop(struct live_run runs[], size_t count, const struct live_options *o
     struct loop *loop = calloc(1, sizeof *loop);
     struct pollfd *polls = calloc(count + 2, sizeof *polls);
     int r = loop == NULL || polls == NULL ? era_error_oom(err) : 0;
-    if (loop != NULL) {
+    if (loop != NULL)
         *loop = (struct loop){.runs = runs, .count = count, .options = options, .input_open = options->forward_stdin};
-        for (size_t i = 0; i < count; i++)
-            runs[i].at_line_start[1] = runs[i].at_line_start[2] = true;
-    }
     while (r >= 0 && loop != NULL && polls != NULL && fill_polls(loop, polls) > 0)
         r = turn(loop, polls, err);
     int worst = 0;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         if (runs[i].status > worst)
             worst = runs[i].status;
+        era_buffer_clear(&runs[i].lines[STDOUT_FILENO]);
+        era_buffer_clear(&runs[i].lines[STDERR_FILENO]);
+    }
     free(loop);
     free(polls);
     return r < 0 ? r : worst;
