@@ -15,6 +15,18 @@ static size_t count_of(char **ids)
     return count;
 }
 
+/* Nothing is begun in one VM when another is not there. */
+static int check_all(struct era *era, char **ids, struct era_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; r >= 0 && ids[i] != NULL; i++) {
+        struct era_vm *vm = NULL;
+        r = era_vm_get(era, ids[i], &vm, err);
+        era_vm_free(vm);
+    }
+    return r;
+}
+
 /* All of them, side by side. */
 static int exec_all(struct era *era, char **ids, const struct era_run_spec *spec, int signal_fd, struct era_error *err)
 {
@@ -58,6 +70,8 @@ int vm_exec(const struct invocation *invocation)
         r = session_open(invocation, &era, &err);
     if (r >= 0)
         r = ask_targets(invocation, era, true, &ids, &err);
+    if (r >= 0 && count_of(ids) > 1)
+        r = check_all(era, ids, &err);
     if (r >= 0)
         r = exec_all(era, ids, spec, signal_fd, &err);
     int status = r < 0 ? output_error(invocation, &err) : r;
