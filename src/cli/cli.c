@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -48,8 +49,27 @@ static bool wants_server(void)
     return mode != NULL && (era_str_eq(mode, "http") || era_str_eq(mode, "server"));
 }
 
+/*
+ * Whoever starts us may have closed 0, 1 or 2: then the next thing opened would
+ * be taken for stdin, or be written to. Reading such a one ends at once, and
+ * writing to it fails, as if it were closed still.
+ */
+static int hold_standard_streams(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY); /* the helpers that we start inherit it */
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd < 0)
+        return -errno;
+    close(fd);
+    return 0;
+}
+
 int cli_main(int argc, char **argv)
 {
+    if (hold_standard_streams() < 0)
+        return EXIT_FAILED;
     static struct invocation invocation;
     struct era_error err = {0};
     if (argc > 1 && era_str_eq(argv[1], "serve"))
@@ -62,7 +82,7 @@ int cli_main(int argc, char **argv)
         invocation.command == NULL && invocation.positional_count > 0 ? invocation.positionals[0] : NULL;
     if (invocation.help) {
         help_print(invocation.command, group);
-        return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+        return output_flush();
     }
     if (invocation.command == NULL && wants_server())
         return no_server(&invocation);

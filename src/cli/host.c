@@ -6,7 +6,7 @@
 #include "base/str.h"
 #include "cli/cli.h"
 
-static void print_table(const struct era_report *report)
+static int print_table(const struct era_report *report)
 {
     struct table table = {.columns = 3};
     for (size_t i = 0; i < era_report_count(report); i++) {
@@ -18,6 +18,7 @@ static void print_table(const struct era_report *report)
     table_clear(&table);
     const char *launcher = era_report_launcher(report);
     printf("\nauto picks: %s (%s)\n", launcher[0] != '\0' ? launcher : "nothing", era_report_reason(report));
+    return output_flush();
 }
 
 static int print_json(const struct era_report *report)
@@ -48,7 +49,7 @@ int doctor(const struct invocation *invocation)
     if (r < 0)
         status = output_error(invocation, &err);
     else if (as_table)
-        print_table(report);
+        status = print_table(report);
     else
         status = print_json(report);
     if (r >= 0 && era_report_launcher(report)[0] == '\0')
@@ -72,5 +73,5 @@ int completion(const struct invocation *invocation)
         return output_error(invocation, &err);
     }
     completion_print();
-    return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+    return output_flush();
 }

@@ -84,8 +84,10 @@ static int print(const struct era_image_list *images, bool as_table)
         for (size_t c = 0; c < sizeof cells / sizeof cells[0]; c++)
             (void)table_add(&table, cells[c]);
     }
-    if (as_table)
+    if (as_table) {
         table_print(&table);
+        status = output_flush();
+    }
     table_clear(&table);
     return status;
 }

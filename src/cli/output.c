@@ -10,13 +10,28 @@
 #include "base/str.h"
 #include "cli/cli.h"
 
+int output_flush(void)
+{
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return EXIT_OK;
+    struct era_error err;
+    era_error_set(&err, errno, "output_failed", "cannot write to stdout: %s", strerror(errno));
+    era_log_error(&err);
+    return EXIT_FAILED;
+}
+
 int output_json(json_t *object)
 {
-    int r = object == NULL ? -1 : json_dumpf(object, stdout, JSON_COMPACT);
-    json_decref(object);
-    if (r < 0 || putchar('\n') == EOF || fflush(stdout) != 0)
+    if (object == NULL) {
+        struct era_error err;
+        era_error_oom(&err);
+        era_log_error(&err);
         return EXIT_FAILED;
-    return EXIT_OK;
+    }
+    (void)json_dumpf(object, stdout, JSON_COMPACT);
+    json_decref(object);
+    putchar('\n');
+    return output_flush();
 }
 
 int output_error(const struct invocation *invocation, const struct era_error *err)

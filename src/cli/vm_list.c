@@ -48,7 +48,7 @@ static int print(const struct invocation *invocation, const struct era_vm_list *
     if (as_table && !quiet)
         table_print(&table);
     table_clear(&table);
-    return fflush(stdout) == 0 ? status : EXIT_FAILED;
+    return status != EXIT_OK ? status : output_flush();
 }
 
 int vm_list(const struct invocation *invocation)
