@@ -104,9 +104,16 @@ static int name_run(struct era *era, const char *vm_id, const struct era_run_spe
 static int stage_files(struct era *era, const char *id, const struct era_run_spec *spec, struct era_error *err)
 {
     for (size_t i = 0; i < spec->files.count; i++) {
-        int r = era_vm_copy_in(era, id, spec->files.items[i], "/workspace/in", err);
-        if (r < 0)
-            return r;
+        struct era_error why = {0};
+        int r = era_vm_copy_in(era, id, spec->files.items[i], "/workspace/in", &why);
+        if (r >= 0)
+            continue;
+        /* What era_run_spec_add_file() finds by a look at a file shows at its length and its content only. */
+        if (era_error_is(&why, "file_too_large") || era_error_is(&why, "file_not_found"))
+            era_str_copy(why.field, sizeof why.field, "file");
+        if (err != NULL)
+            *err = why;
+        return r;
     }
     return 0;
 }
