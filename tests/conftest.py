@@ -72,7 +72,7 @@ class Agent:
 
     def start(self, *args: str, **kwargs: Any) -> subprocess.Popen[bytes]:
         """Starts a command and does not wait for it."""
-        return subprocess.Popen([self.program, *args], env=self.env, **kwargs)
+        return subprocess.Popen([self.program, *args], **{"env": self.env, **kwargs})
 
     def run(
         self,
@@ -141,6 +141,32 @@ def shim_of(agent: Agent, vm: str) -> int:
     raise AssertionError(f"{vm} has no shim")
 
 
+def all_groups() -> set[pathlib.Path]:
+    """The control groups of all VMs there are, whosever they are."""
+    root = pathlib.Path("/sys/fs/cgroup")
+    return {path for parent in [*root.glob("*/agent"), root / "agent"] if parent.is_dir()
+            for path in parent.iterdir() if path.is_dir()}
+
+
+def groups_without_owner() -> set[pathlib.Path]:
+    """Those of VMs that have no shim, in whatever state directory."""
+    owned = set()
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            folder = pathlib.Path(os.readlink(entry / "cwd"))
+        except OSError:
+            continue
+        if folder.parent.name == "vms":
+            owned.add(folder.name)
+    return {path for path in all_groups() if path.name not in owned}
+
+
+def loop_devices_of(state: pathlib.Path) -> list[str]:
+    """The loop devices on files of this state directory."""
+    lines = subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout.splitlines()
+    return [line for line in lines if f"({state}/" in line]
+
+
 def groups_of(vm: str) -> list[pathlib.Path]:
     """The control groups of a VM."""
     root = pathlib.Path("/sys/fs/cgroup")
@@ -155,13 +181,16 @@ def agent() -> Iterator[Agent]:
     for language in ("python", "node"):
         program.run("image", "build", language, check=True, timeout=900)
     program.run("vm", "clean", "--all", check=True)
+    groups_before = groups_without_owner()
     yield program
     left = program.run("vm", "list", "--all", "--quiet", check=True).text.split()
     assert left == [], f"tests left VMs: {left}"
     eventually(lambda: processes_of(STATE) == [])
     assert list((STATE / "vms").iterdir()) == []
-    devices = subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout
-    assert str(STATE) not in devices, devices
+    assert list((STATE / "volumes").iterdir()) == []
+    assert loop_devices_of(STATE) == []
+    # A guest's init and its helpers are in its groups. Other sessions' VMs come and go meanwhile.
+    eventually(lambda: groups_without_owner() <= groups_before)
 
 
 @pytest.fixture
