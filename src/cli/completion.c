@@ -53,8 +53,20 @@ static void print_all_values(void)
             if (!seen_before(option, c))
                 print_values(option);
     }
-    printf("        --vm) COMPREPLY=($(compgen -W \"$(agent vm list --all --quiet 2>/dev/null)\" -- \"$cur\")); return "
-           ";;\n");
+    printf("        --vm) COMPREPLY=($(compgen -W \"$(\"$program\" vm list --all --quiet 2>/dev/null)\" -- \"$cur\"));"
+           " return ;;\n");
+}
+
+/* The options after which the next word is a word of its own: "case" alternatives. */
+static void print_flags(void)
+{
+    printf("--help");
+    for (size_t c = 0; cli_commands[c].verb != NULL; c++) {
+        const struct option *option = NULL;
+        for (size_t i = 0; (option = command_option(&cli_commands[c], i)) != NULL; i++)
+            if (option->metavar == NULL && !seen_before(option, c))
+                printf("|--%s", option->name);
+    }
 }
 
 static void print_verbs(const char *group)
@@ -68,14 +80,28 @@ void completion_print(void)
 {
     printf("# bash completion for agent\n"
            "_agent() {\n"
-           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=() word\n"
+           "    local program=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+           "    local words=() word skip=\n"
            "    COMPREPLY=()\n"
+           "    # bash takes --name=value apart\n"
+           "    [[ $cur != = ]] || cur=\n"
+           "    [[ $prev != = ]] || prev=${COMP_WORDS[COMP_CWORD-2]}\n"
            "    case $prev in\n");
     print_all_values();
     printf("    esac\n"
            "    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
-           "        [[ $word == -* ]] || words+=(\"$word\")\n"
+           "        [[ $word != = ]] || continue\n"
+           "        case $skip$word in\n"
+           "        ");
+    print_flags();
+    printf(") ;;\n"
+           "        --*) skip=value: ;;\n"
+           "        value:*) skip= ;;\n"
+           "        -*) ;;\n"
+           "        *) words+=(\"$word\") ;;\n"
+           "        esac\n"
            "    done\n"
+           "    [[ -z $skip ]] || return 0\n"
            "    case \"${words[*]:0:2}\" in\n");
     for (size_t c = 0; cli_commands[c].verb != NULL; c++) {
         const struct command *command = &cli_commands[c];

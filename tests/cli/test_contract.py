@@ -15,10 +15,6 @@ CREATED = ["level", "message", "id", "language", "rootfs", "cpu_count", "memoryM
            "created_at"]
 RAN = ["level", "message", "vm", "run", "exit_code", "stdout", "stderr", "duration", "verdict", "timed_out", "truncated",
        "cpu_ms", "peak_memory_kib"]
-COMMANDS = ["", "vm", "image", "volume", "doctor", "version", "completion", "vm create", "vm run", "vm exec", "vm shell",
-            "vm temp", "vm list", "vm show", "vm logs", "vm cp", "vm stop", "vm clean", "image build", "image pull",
-            "image import", "image list", "image remove", "volume list", "volume remove"]
-
 
 def test_create_prints_one_object_in_the_order_of_the_contract(agent: Agent) -> None:
     """And nothing on stderr, so that both streams together are one object."""
@@ -92,53 +88,6 @@ def test_list_hides_what_is_stopped_unless_asked(agent: Agent, vm: str) -> None:
     table = agent.run("vm", "list", "--all", "--output", "table", check=True).text.splitlines()
     assert table[0].split()[:3] == ["ID", "LANGUAGE", "STATUS"] and vm in table[1]
     assert agent.run("vm", "run", "--vm", vm, "--cmd", "true").code == 0, "a stopped VM is started"
-
-
-def test_temp_prints_the_command_and_leaves_nothing(agent: Agent) -> None:
-    """Its output only, its status, and no VM."""
-    result = agent.run("vm", "temp", "--language", "python", "--cmd", "echo out; echo err >&2; exit 9")
-    assert (result.code, result.stdout, result.stderr) == (9, b"out\n", b"err\n")
-    assert agent.run("vm", "list", "--all", "-q", check=True).text == ""
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_works_at_every_level(agent: Agent, command: str) -> None:
-    """On stdout, with status 0."""
-    result = agent.run(*command.split(), "--help")
-    assert result.code == 0 and result.stderr == b"" and result.text.startswith("Usage: agent")
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_manual_and_completion_agree(agent: Agent, command: str) -> None:
-    """Every option of --help is in the manual page and offered by the completion."""
-    from tests.conftest import BUILD
-
-    options = set(re.findall(r"^  --([a-z-]+)", agent.run(*command.split(), "--help").text, re.MULTILINE))
-    group = command.split()[0] if command.split() and command.split()[0] in ("vm", "image", "volume") else ""
-    page = (BUILD / "src" / "main" / f"agent{'-' + group if group else ''}.1").read_text().replace("\\-", "-")
-    script = agent.run("completion", "bash", check=True).text
-    for option in options - {"help", "version"}:
-        assert f"--{option}\\fR" in page, option
-        assert f"--{option}" in script, option
-
-
-def complete(agent: Agent, line: str) -> list[str]:
-    """What bash offers for the last word of a line."""
-    words = line.split(" ")
-    script = (
-        f"source <('{agent.program}' completion bash); COMP_WORDS=({' '.join(repr(w) for w in words)});"
-        f"COMP_CWORD={len(words) - 1}; _agent; printf '%s\\n' \"${{COMPREPLY[@]}}\""
-    )
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=agent.env)
-    return done.stdout.split()
-
-
-def test_bash_completes_verbs_options_and_values(agent: Agent) -> None:
-    """As a person types."""
-    assert complete(agent, "agent vm cr") == ["create"]
-    assert complete(agent, "agent vm create --lang") == ["--language"]
-    assert complete(agent, "agent vm create --language py") == ["python"]
-    assert "doctor" in complete(agent, "agent ")
 
 
 def test_doctor_says_which_launcher_and_why(agent: Agent) -> None:
