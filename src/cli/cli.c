@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -31,7 +32,7 @@ static int set_up_log(const struct invocation *invocation, struct era_error *err
         return 0;
     int fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
     if (fd < 0)
-        return era_error_set(err, errno, "log_file_unusable", "cannot open the log file %s", file);
+        return era_error_set(err, errno, "log_file_unusable", "cannot open the log file %s: %s", file, strerror(errno));
     era_log_set_mirror(fd);
     return 0;
 }
