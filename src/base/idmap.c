@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,20 +62,27 @@ int era_idmap_parse(const char *text, const char *user_name, uid_t uid, uint32_t
     return -ENOENT;
 }
 
-/* From /etc/passwd itself: era-shim is static, and the name service would want shared libraries. */
+/* From /etc/passwd itself, whose lines are name:password:uid:…: era-shim is static, and the name service
+ * would want shared libraries. */
 static bool find_name(uid_t uid, char *name, size_t size)
 {
-    FILE *file = fopen("/etc/passwd", "re");
-    if (file == NULL)
+    _cleanup_free_ char *text = NULL;
+    if (era_read_file_at(AT_FDCWD, "/etc/passwd", SUBID_FILE_MAX, &text, NULL) < 0)
         return false;
-    struct passwd entry = {0};
-    struct passwd *found = NULL;
-    char buffer[4096];
-    bool is_it = false;
-    while (!is_it && fgetpwent_r(file, &entry, buffer, sizeof buffer, &found) == 0)
-        is_it = found->pw_uid == uid && era_str_copy(name, size, found->pw_name);
-    fclose(file);
-    return is_it;
+    for (const char *line = text, *end; *line != '\0'; line = end + (*end == '\n')) {
+        end = strchrnul(line, '\n');
+        const char *password = memchr(line, ':', (size_t)(end - line));
+        const char *id = password ? memchr(password + 1, ':', (size_t)(end - password - 1)) : NULL;
+        if (id == NULL)
+            continue;
+        id++;
+        uint32_t found = 0;
+        if (parse_field(&id, end, ':', &found) < 0 || found != uid)
+            continue;
+        int len = (int)(password - line);
+        return snprintf(name, size, "%.*s", len, line) == len && (size_t)len < size;
+    }
+    return false;
 }
 
 static int find_range(const char *file, uint32_t *ret_start)
