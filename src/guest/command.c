@@ -16,8 +16,6 @@
 #include "base/fd.h"
 #include "guest/guest.h"
 
-extern char **environ;
-
 /* So that the kernel, short of memory, ends a command rather than init. */
 static void offer_to_oom_killer(void)
 {
@@ -61,7 +59,8 @@ static _Noreturn void become_command(const struct era_run_request *request, cons
     if (r < 0)
         report_failure(status_fd, -r, "cannot set up stdin, stdout and stderr", 126);
 
-    environ = request->env.items;
+    for (size_t i = 0; i < request->env.count; i++) /* over the VM's own, which init was started with */
+        (void)putenv(request->env.items[i]);
     set_default("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     set_default("HOME", "/root");
     set_default("USER", "root");
@@ -69,6 +68,8 @@ static _Noreturn void become_command(const struct era_run_request *request, cons
     if (chdir(request->workdir) < 0)
         report_failure(status_fd, errno, "cannot enter the working directory", 126);
     umask(022);
+    const struct report ready = {.kind = REPORT_READY, .value = getpid()};
+    report_write(status_fd, &ready);
     if (request->kind != ERA_RUN_COMMAND)
         worker_run(request, status_fd);
 

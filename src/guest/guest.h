@@ -53,6 +53,8 @@ struct run {
     uint32_t window[CHANNELS]; /* bytes that may still be sent for stdout and stderr */
     struct era_buffer input;   /* stdin that the command has not taken yet */
     bool input_end;
+    bool hears;       /* the command leads its group, which takes signals */
+    uint64_t pending; /* signals that came before that: bit signo - 1 */
     bool killing;
     bool reported;              /* the leader told the end, and is about to go */
     bool over;                  /* the command ended; output that it left is still to be sent */
@@ -73,8 +75,11 @@ struct guest {
     bool shutting_down;
 };
 
-/* What a leader, or a command that could not start, writes to the status pipe; one write, so it is atomic. */
-enum report_kind { REPORT_STARTED, REPORT_FAILED, REPORT_ENDED };
+/*
+ * What a leader, or a command that is about to start or could not, writes to the status pipe; one write, so it
+ * is atomic. The leader's STARTED and the command's READY come in either order.
+ */
+enum report_kind { REPORT_STARTED, REPORT_READY, REPORT_FAILED, REPORT_ENDED };
 
 struct report {
     enum report_kind kind;
@@ -104,6 +109,7 @@ void run_pump_output(struct guest *guest, struct run *run, int channel);
 void run_read_reports(struct guest *guest, struct run *run);
 void run_reaped(struct guest *guest, pid_t pid, int wait_status, uint64_t cpu_us, uint64_t peak_mem_kib);
 void run_give_window(struct guest *guest, struct run *run, int channel, uint32_t bytes);
+void run_signal(struct run *run, int signo); /* to the command's group; as soon as there is one */
 void run_drop_sink(struct guest *guest, struct source *source);
 
 /* stdio.c. theirs: what the command gets; ours: what init keeps, non-blocking; -EBADF where there is none. */

@@ -125,13 +125,12 @@ static void resize(struct run *run, const struct era_frame *frame)
         ioctl(run->channels[CHANNEL_STDOUT].fd, TIOCSWINSZ, &size);
 }
 
-static void send_signal(const struct run *run, const struct era_frame *frame)
+static void send_signal(struct run *run, const struct era_frame *frame)
 {
     uint32_t signo;
     if (era_u32_decode(frame, &signo) < 0 || signo == 0 || signo >= NSIG)
         _exit(1);
-    if (run->command > 0 && !run->over)
-        kill(-run->command, (int)signo); /* the command leads a session, and so a group */
+    run_signal(run, (int)signo);
 }
 
 static void give_window(struct guest *guest, struct run *run, const struct era_frame *frame)

@@ -233,9 +233,29 @@ static void command_over(struct guest *guest, struct run *run)
     finish_when_drained(guest, run);
 }
 
+void run_signal(struct run *run, int signo)
+{
+    if (!run->hears)
+        run->pending |= UINT64_C(1) << (signo - 1);
+    else if (!run->over)
+        kill(-run->command, signo); /* the command leads a session, and so a group */
+}
+
+static void begin_to_hear(struct run *run, pid_t command)
+{
+    run->command = command;
+    run->hears = true;
+    for (int signo = 1; signo < NSIG; signo++)
+        if ((run->pending & UINT64_C(1) << (signo - 1)) != 0)
+            run_signal(run, signo);
+}
+
 static void take_report(struct run *run, const struct report *report)
 {
     switch (report->kind) {
+    case REPORT_READY:
+        begin_to_hear(run, report->value);
+        break;
     case REPORT_STARTED:
         run->command = report->value;
         break;

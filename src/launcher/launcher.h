@@ -19,6 +19,7 @@ struct era_guest_config {
     const char *image_path;  /* absolute: the root file system */
     const char *volume_path; /* absolute: image file or folder; NULL without a volume */
     const char *init_path;   /* absolute: era-init */
+    char *const *env;        /* init's own environment, and so every command's; NULL: empty */
     enum era_volume_kind volume_kind;
     enum era_network network;
     uint32_t cpu_count;

@@ -39,12 +39,9 @@ static int sweep(const char *id)
     return 0;
 }
 
-/* The shim belongs to nobody: its starter reaps at once what it started. */
-static void become_orphan(void)
+/* Leaves behind what it has of whoever started it: the session, the signals, the descriptors. */
+static void leave_starter(void)
 {
-    pid_t pid = fork();
-    if (pid != 0)
-        _exit(pid < 0 ? 1 : 0);
     setsid();
     sigset_t none; /* the mask of whoever started us */
     sigemptyset(&none);
@@ -68,7 +65,7 @@ int main(int argc, char **argv)
         fputs("era-shim is started by agent and libera, not by hand\n", stderr);
         return 2;
     }
-    become_orphan();
+    leave_starter();
     static struct shim shim = {.listen.fd = -EBADF, .runs_dir = -EBADF, .out_dir = -EBADF};
     shim_launch(&shim); /* comes back with a guest, or not at all */
     if (shim.guest == NULL)

@@ -39,9 +39,9 @@ static int check_guest_path(const char *path, struct era_error *err)
 }
 
 static int open_copy(struct era *era, const char *id, enum era_run_kind kind, const char *guest_path, const char *name,
-                     struct era_vm_record *ret_record, struct era_run **ret_run, struct era_error *err)
+                     struct era_run **ret_run, struct era_error *err)
 {
-    _cleanup_close_ int fd = vm_connect(era, id, ret_record, err);
+    _cleanup_close_ int fd = vm_connect(era, id, err);
     if (fd < 0)
         return fd;
     struct era_run_request request = {
@@ -55,8 +55,6 @@ static int open_copy(struct era *era, const char *id, enum era_run_kind kind, co
         r = era_strv_add(&request.argv, name);
     r = r < 0 ? era_error_oom(err) : run_open(era, era_take_fd(&fd), &request, id, ret_run, err);
     era_run_request_clear(&request);
-    if (r < 0)
-        era_vm_record_clear(ret_record);
     return r;
 }
 
@@ -140,10 +138,9 @@ int era_vm_copy_in(struct era *era, const char *id, const char *host_path, const
     if (name[0] == '\0')
         last_name(real, name, sizeof name);
     struct era_run *run = NULL;
-    r = open_copy(era, id, ERA_RUN_PUT, guest_path, name, &record, &run, err);
+    r = open_copy(era, id, ERA_RUN_PUT, guest_path, name, &run, err);
     if (r < 0)
         return r;
-    era_vm_record_clear(&record);
     r = feed(run, source, err);
     era_run_free(run);
     return r;
@@ -180,12 +177,10 @@ int era_vm_copy_out(struct era *era, const char *id, const char *guest_path, con
     r = era_tree_sink_open(AT_FDCWD, host_path, name[0] != '\0' ? name : "root", true, &sink, err);
     if (r < 0)
         return r;
-    struct era_vm_record record;
     struct era_run *run = NULL;
-    r = open_copy(era, id, ERA_RUN_GET, guest_path, name, &record, &run, err);
+    r = open_copy(era, id, ERA_RUN_GET, guest_path, name, &run, err);
     if (r < 0)
         return r;
-    era_vm_record_clear(&record);
     r = drain(run, sink, err);
     era_run_free(run);
     if (r >= 0 && era_tree_sink_skipped(sink) > 0 && era->progress != NULL)

@@ -91,6 +91,9 @@ static void check_kvm(struct era_report *report)
 
 int era_doctor(struct era *era, struct era_report **ret_report, struct era_error *err)
 {
+    int r = era_store_check(era->store, err);
+    if (r < 0)
+        return r;
     struct era_report *report = calloc(1, sizeof *report);
     if (report == NULL)
         return era_error_oom(err);
@@ -100,7 +103,7 @@ int era_doctor(struct era *era, struct era_report **ret_report, struct era_error
     const struct era_process_spec spec = {
         .path = path, .argv = argv, .envp = envp, .cwd_fd = -EBADF, .on_line = take_line, .userdata = report};
     struct era_process_result result;
-    int r = path == NULL ? era_error_oom(err) : era_process_run(&spec, &result, err);
+    r = path == NULL ? era_error_oom(err) : era_process_run(&spec, &result, err);
     if (r < 0) {
         free(report);
         return r;

@@ -69,8 +69,7 @@ int run_open(struct era *era, int fd, const struct era_run_request *request, con
     return 0;
 }
 
-static int fill_request(const struct era_vm_record *record, const struct era_run_spec *spec,
-                        struct era_run_request *request)
+static int fill_request(const struct era_run_spec *spec, struct era_run_request *request)
 {
     request->flags = spec->flags;
     request->timeout_ms = spec->timeout_ms;
@@ -79,8 +78,6 @@ static int fill_request(const struct era_vm_record *record, const struct era_run
     request->rows = spec->rows;
     era_str_copy(request->workdir, sizeof request->workdir, spec->workdir);
     int r = era_strv_copy(&request->argv, &spec->argv);
-    if (r >= 0)
-        r = era_strv_copy(&request->env, &record->ask.env);
     for (size_t i = 0; r >= 0 && i < spec->env.count; i++)
         r = env_set(&request->env, spec->env.items[i]);
     return r;
@@ -124,19 +121,17 @@ int era_run_start(struct era *era, const char *id, const struct era_run_spec *sp
     int r = stage_files(era, id, spec, err);
     if (r < 0)
         return r;
-    struct era_vm_record record;
-    _cleanup_close_ int fd = vm_connect(era, id, &record, err);
+    _cleanup_close_ int fd = vm_connect(era, id, err);
     if (fd < 0)
         return fd;
     struct era_run_request request = {.kind = ERA_RUN_COMMAND};
     struct era_run *run = NULL;
-    r = fill_request(&record, spec, &request) < 0 ? era_error_oom(err) : 0;
+    r = fill_request(spec, &request) < 0 ? era_error_oom(err) : 0;
     if (r >= 0)
         r = name_run(era, id, spec, &request, err);
     if (r >= 0)
         r = run_open(era, era_take_fd(&fd), &request, id, &run, err);
     era_run_request_clear(&request);
-    era_vm_record_clear(&record);
     if (r < 0 || run == NULL)
         return r;
     run->recorded = (spec->flags & ERA_RUN_LOG) != 0;

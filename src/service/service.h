@@ -112,7 +112,7 @@ void reconcile_run(struct era *era, const char *vm_id, const char *run_id, bool 
 /* The record, checked and reconciled: invalid_argument, vm_not_found. */
 int vm_find(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err);
 /* A connection to its shim; a stopped VM is started. */
-int vm_connect(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err);
+int vm_connect(struct era *era, const char *id, struct era_error *err);
 
 /* ---- volume.c ----------------------------------------------------------- */
 

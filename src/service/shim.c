@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +19,14 @@
 #include "service/service.h"
 
 /* Descriptors of a shim at its birth: see SHIM_FD_… in shim/shim.h. */
-enum { CHILD_LAUNCH = 3, CHILD_LOCK = 4, CHILD_IMAGE = 5, HIGH_FD = 10, STOP_SLACK_MS = 10000 };
+enum {
+    CHILD_LAUNCH = 3,
+    CHILD_LOCK = 4,
+    CHILD_IMAGE = 5,
+    HIGH_FD = 10,
+    STOP_SLACK_MS = 10000,
+    START_STACK_BYTES = 64 << 10
+};
 
 int shim_open_folder(const struct era *era, const char *id)
 {
@@ -30,8 +39,55 @@ bool shim_alive(int folder_fd)
     return lock_is_held(folder_fd, "shim.lock");
 }
 
-/* Runs era-shim with these descriptors and waits for the process that we started, which leaves its child behind. */
-static int spawn(const struct era *era, char *const argv[], int folder_fd, const int fds[3], int log_fd)
+/* A program to be started, and what came of it. */
+struct start {
+    const char *path;
+    const posix_spawn_file_actions_t *actions;
+    char *const *argv;
+    pid_t pid;
+    int error;
+};
+
+static int start_program(void *userdata)
+{
+    struct start *start = userdata;
+    char *const envp[] = {NULL};
+    start->error = posix_spawn(&start->pid, start->path, start->actions, NULL, start->argv, envp);
+    return 0;
+}
+
+/*
+ * Starts it as the child of a process that is gone when this returns: it belongs to nobody here, and whoever
+ * embeds us never has to wait for it. The process between borrows our memory, as vfork()'s child does, since
+ * a copy of it would cost as much as the rest of the start.
+ */
+static int start_orphan(struct start *start)
+{
+    _Alignas(64) char stack[START_STACK_BYTES];
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before); /* no handler of ours may run in the child */
+    pid_t between = clone(start_program, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, start);
+    int error = between < 0 ? errno : 0;
+    while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR)
+        ;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error != 0 ? -error : -start->error;
+}
+
+/* Starts it, and waits for its end. */
+static int start_and_wait(struct start *start)
+{
+    (void)start_program(start);
+    while (start->error == 0 && waitpid(start->pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return -start->error;
+}
+
+/* Runs era-shim with these descriptors. */
+static int spawn(const struct era *era, int (*how)(struct start *), char *const argv[], int folder_fd, const int fds[3],
+                 int log_fd)
 {
     _cleanup_free_ char *path = era_str_printf("%s/era-shim", era->helper_dir);
     if (path == NULL)
@@ -40,7 +96,6 @@ static int spawn(const struct era *era, char *const argv[], int folder_fd, const
     int error = posix_spawn_file_actions_init(&actions);
     if (error != 0)
         return -error;
-    char *const envp[] = {NULL};
     if (folder_fd >= 0)
         error = posix_spawn_file_actions_addfchdir_np(&actions, folder_fd);
     if (error == 0)
@@ -52,15 +107,10 @@ static int spawn(const struct era *era, char *const argv[], int folder_fd, const
     for (int i = 0; error == 0 && fds != NULL && i < 3; i++)
         if (fds[i] >= 0)
             error = posix_spawn_file_actions_adddup2(&actions, fds[i], CHILD_LAUNCH + i);
-    pid_t pid = 0;
-    if (error == 0)
-        error = posix_spawn(&pid, path, &actions, NULL, argv, envp);
+    struct start start = {.path = path, .actions = &actions, .argv = argv};
+    int r = error != 0 ? -error : how(&start);
     posix_spawn_file_actions_destroy(&actions);
-    if (error != 0)
-        return -error;
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-    return 0;
+    return r;
 }
 
 static int fill_launch(struct era *era, const struct era_vm_record *record, struct era_launch *launch,
@@ -84,6 +134,8 @@ static int fill_launch(struct era *era, const struct era_vm_record *record, stru
         r = era_image_store_get(era->images, ask->image, &root, ret_image_lock, NULL, err);
     if (r < 0)
         return r;
+    if (era_strv_copy(&launch->env, &ask->env) < 0)
+        return era_error_oom(err);
     /* The name that this directory has now; the lock keeps it. */
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", root);
@@ -143,7 +195,7 @@ static int send_launch(int fd, const struct era_launch *launch)
 int shim_start(struct era *era, const struct era_vm_record *record, int folder_fd, struct shim_launch *ret_launch,
                struct era_error *err)
 {
-    struct era_launch launch;
+    _cleanup_(era_launch_clear) struct era_launch launch = {0};
     _cleanup_close_ int image_lock = -EBADF;
     int r = fill_launch(era, record, &launch, &image_lock, err);
     if (r < 0)
@@ -169,7 +221,7 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
     if (high_launch < 0 || high_lock < 0 || high_image < 0 || high_log < 0 || high_folder < 0)
         return era_error_errno(err, errno, "cannot start the VM's shim");
     char *const argv[] = {(char *)(uintptr_t) "era-shim", NULL};
-    r = spawn(era, argv, high_folder, fds, high_log);
+    r = spawn(era, start_orphan, argv, high_folder, fds, high_log);
     if (r < 0)
         return era_error_set(err, -r, "vm_start_failed", "cannot start the VM's shim: %s", strerror(-r));
     era_closep(&theirs);
@@ -255,5 +307,5 @@ int shim_stop(int folder_fd, uint32_t grace_ms, struct era_error *err)
 void shim_sweep(const struct era *era, const char *id)
 {
     char *const argv[] = {(char *)(uintptr_t) "era-shim", (char *)(uintptr_t) "--sweep", (char *)(uintptr_t)id, NULL};
-    (void)spawn(era, argv, -EBADF, NULL, -EBADF);
+    (void)spawn(era, start_and_wait, argv, -EBADF, NULL, -EBADF);
 }

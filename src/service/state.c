@@ -140,7 +140,7 @@ static int open_store(struct era *era, struct era_error *err)
     era->volumes_fd = openat(era->state_fd, "volumes", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (era->vms_fd < 0 || era->volumes_fd < 0)
         return era_error_errno(err, errno, "cannot open the state directory %s", era->state_dir);
-    return era_store_open(path, &era->store, err);
+    return era_store_open_later(path, &era->store, err);
 }
 
 int era_open(const char *state_dir, struct era **ret_era, struct era_error *err)

@@ -209,8 +209,18 @@ static int start_again(struct era *era, struct era_vm_record *record, int folder
     return r;
 }
 
-int vm_connect(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err)
+/* Who listens on vm.sock is alive, and who is alive has a record: no need to look for it. */
+static int connect_alive(const struct era *era, const char *id)
 {
+    _cleanup_close_ int folder = era_vm_id_valid(id) ? shim_open_folder(era, id) : -EINVAL;
+    return folder < 0 ? folder : shim_connect(folder);
+}
+
+int vm_connect(struct era *era, const char *id, struct era_error *err)
+{
+    int alive = connect_alive(era, id);
+    if (alive >= 0)
+        return alive;
     struct era_vm_record record;
     int r = vm_find(era, id, &record, err);
     if (r < 0)
@@ -228,12 +238,8 @@ int vm_connect(struct era *era, const char *id, struct era_vm_record *ret_record
     if (r >= 0 && fd < 0)
         r = era_error_set(err, EBUSY, "vm_busy",
                           "the VM does not stay up; `agent vm show` and its shim.log may say why");
-    if (r < 0) {
-        era_vm_record_clear(&record);
-        return r;
-    }
-    *ret_record = record;
-    return fd;
+    era_vm_record_clear(&record);
+    return r < 0 ? r : fd;
 }
 
 /* ---- look --------------------------------------------------------------- */

@@ -73,6 +73,7 @@ static int start_guest(struct shim *shim, struct era_error *err)
         .image_path = launch->image_path,
         .volume_path = launch->volume_path[0] != '\0' ? launch->volume_path : NULL,
         .init_path = init_path,
+        .env = launch->env.items,
         .volume_kind = launch->volume_kind,
         .network = launch->network,
         .cpu_count = launch->cpu_count,

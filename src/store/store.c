@@ -147,31 +147,68 @@ static int configure(struct era_store *store, struct era_error *err)
     return rc == SQLITE_OK ? 0 : era_store_fail(store, rc, err);
 }
 
-int era_store_open(const char *path, struct era_store **ret_store, struct era_error *err)
+static void close_database(struct era_store *store)
 {
-    int r = ensure_file(path, err);
+    for (size_t i = 0; i < ERA_SQL_COUNT; i++) {
+        sqlite3_finalize(store->statements[i]);
+        store->statements[i] = NULL;
+    }
+    if (store->log_frames >= CLOSE_FRAMES)
+        (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+    sqlite3_close(store->db);
+    store->db = NULL;
+}
+
+/* A database that fails half way is closed again: the next that needs it tries anew. */
+static int open_database(struct era_store *store, struct era_error *err)
+{
+    int r = ensure_file(store->path, err);
     if (r < 0)
         return r;
-    /* SQLite may be built to take "file:…" for a URI. */
-    _cleanup_free_ char *name = era_str_printf("%s%s", path[0] == '/' ? "" : "./", path);
-    _cleanup_(era_store_closep) struct era_store *store = calloc(1, sizeof *store);
-    if (store == NULL || name == NULL)
-        return era_error_oom(err);
-    int rc =
-        sqlite3_open_v2(name, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    int rc = sqlite3_open_v2(store->path, &store->db,
+                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
     if (store->db == NULL)
         return era_error_oom(err);
     if (rc != SQLITE_OK)
-        return era_store_fail(store, rc, err);
-    /* What cannot be written was opened for reading instead. */
-    if (sqlite3_db_readonly(store->db, "main") != 0)
-        return unusable(path, EACCES, err);
-    if ((r = configure(store, err)) < 0)
-        return r;
-    if ((r = era_store_schema_open(store, err)) < 0)
-        return r;
-    *ret_store = era_take_ptr(store);
+        r = era_store_fail(store, rc, err);
+    else if (sqlite3_db_readonly(store->db, "main") != 0) /* what cannot be written was opened for reading instead */
+        r = unusable(store->path, EACCES, err);
+    else
+        r = configure(store, err);
+    if (r >= 0)
+        r = era_store_schema_open(store, err);
+    if (r < 0)
+        close_database(store);
+    return r;
+}
+
+int era_store_open_later(const char *path, struct era_store **ret_store, struct era_error *err)
+{
+    struct era_store *store = calloc(1, sizeof *store);
+    /* SQLite may be built to take "file:…" for a URI. */
+    if (store == NULL || (store->path = era_str_printf("%s%s", path[0] == '/' ? "" : "./", path)) == NULL) {
+        free(store);
+        return era_error_oom(err);
+    }
+    *ret_store = store;
     return 0;
+}
+
+int era_store_check(struct era_store *store, struct era_error *err)
+{
+    return store->db == NULL ? open_database(store, err) : 0;
+}
+
+int era_store_open(const char *path, struct era_store **ret_store, struct era_error *err)
+{
+    _cleanup_(era_store_closep) struct era_store *store = NULL;
+    int r = era_store_open_later(path, &store, err);
+    if (r < 0 || store == NULL)
+        return r;
+    r = era_store_check(store, err);
+    if (r >= 0)
+        *ret_store = era_take_ptr(store);
+    return r;
 }
 
 void era_store_close(struct era_store *store)
@@ -179,17 +216,17 @@ void era_store_close(struct era_store *store)
     if (store == NULL)
         return;
     int saved = errno;
-    for (size_t i = 0; i < ERA_SQL_COUNT; i++)
-        sqlite3_finalize(store->statements[i]);
-    if (store->log_frames >= CLOSE_FRAMES)
-        (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
-    sqlite3_close(store->db);
+    close_database(store);
+    free(store->path);
     free(store);
     errno = saved;
 }
 
 int era_store_prepare(struct era_store *store, enum era_sql which, sqlite3_stmt **ret_stmt, struct era_error *err)
 {
+    int r = era_store_check(store, err);
+    if (r < 0)
+        return r;
     sqlite3_stmt **stmt = &store->statements[which];
     if (*stmt == NULL) {
         int rc = sqlite3_prepare_v3(store->db, era_store_sql[which], -1, SQLITE_PREPARE_PERSISTENT, stmt, NULL);

@@ -40,6 +40,12 @@ enum {
  * state_dir_unusable (EACCES, EROFS) when it cannot be written.
  */
 int era_store_open(const char *path, struct era_store **ret_store, struct era_error *err);
+
+/* The same, but the file is opened (and its errors told) when it is first needed: some commands never do. */
+int era_store_open_later(const char *path, struct era_store **ret_store, struct era_error *err);
+
+/* Opens what was left for later. */
+int era_store_check(struct era_store *store, struct era_error *err);
 void era_store_close(struct era_store *store);
 ERA_DEFINE_CLEANUP(struct era_store, era_store_close)
 

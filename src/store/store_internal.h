@@ -50,7 +50,8 @@ enum era_sql {
 extern const char *const era_store_sql[ERA_SQL_COUNT];
 
 struct era_store {
-    sqlite3 *db;                             /* owned */
+    char *path;                              /* owned */
+    sqlite3 *db;                             /* owned; NULL until first needed */
     sqlite3_stmt *statements[ERA_SQL_COUNT]; /* owned; NULL until first used */
     int log_frames;                          /* length of the log after our last commit */
 };

@@ -40,6 +40,7 @@ int era_launch_encode(struct era_buffer *to, const struct era_launch *launch)
     era_write_u8(&w, launch->best_effort);
     era_write_str(&w, launch->image_path);
     era_write_str(&w, launch->volume_path);
+    era_write_strv(&w, &launch->env);
     return writer_result(&w);
 }
 
@@ -59,10 +60,22 @@ int era_launch_decode(const struct era_frame *frame, struct era_launch *ret_laun
     launch.best_effort = read_enum(&r, 2) != 0;
     read_text(&r, launch.image_path, sizeof launch.image_path);
     read_text(&r, launch.volume_path, sizeof launch.volume_path);
-    if (era_reader_finish(&r) < 0 || !era_vm_id_valid(launch.id))
-        return -EBADMSG;
+    int result = era_read_strv(&r, 2 * ERA_ENV_MAX, &launch.env); /* the image's and the caller's */
+    if (result >= 0)
+        result = era_reader_finish(&r);
+    if (result >= 0 && !era_vm_id_valid(launch.id))
+        result = -EBADMSG;
+    if (result < 0) {
+        era_launch_clear(&launch);
+        return result;
+    }
     *ret_launch = launch;
     return 0;
+}
+
+void era_launch_clear(struct era_launch *launch)
+{
+    era_strv_clear(&launch->env);
 }
 
 int era_launched_encode(struct era_buffer *to, const struct era_launched *launched)

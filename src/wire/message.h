@@ -30,8 +30,10 @@ struct era_launch {
     bool best_effort;
     char image_path[ERA_PATH_MAX];  /* absolute */
     char volume_path[ERA_PATH_MAX]; /* absolute, or "" */
+    struct era_strv env;            /* owned; what every command of the VM finds in its environment */
 };
 
+void era_launch_clear(struct era_launch *launch);
 int era_launch_encode(struct era_buffer *to, const struct era_launch *launch);
 int era_launch_decode(const struct era_frame *frame, struct era_launch *ret_launch);
 

@@ -19,30 +19,29 @@
 /* Decodes the frame, and encodes what it got; 0 or the decoder's error. */
 typedef int (*again_fn)(const struct era_frame *frame, struct era_buffer *to);
 
-#define DEFINE_AGAIN(name, type)                                                                                       \
+static void keep(void *message)
+{
+}
+
+/* clear: frees what the decoder allocated; keep: it allocates nothing. */
+#define DEFINE_AGAIN(name, type, clear)                                                                                \
     static int name##_again(const struct era_frame *frame, struct era_buffer *to)                                      \
     {                                                                                                                  \
         type message;                                                                                                  \
         int r = name##_decode(frame, &message);                                                                        \
-        return r < 0 ? r : name##_encode(to, &message);                                                                \
+        if (r < 0)                                                                                                     \
+            return r;                                                                                                  \
+        r = name##_encode(to, &message);                                                                               \
+        clear(&message);                                                                                               \
+        return r;                                                                                                      \
     }
 
-DEFINE_AGAIN(era_launch, struct era_launch)
-DEFINE_AGAIN(era_launched, struct era_launched)
-DEFINE_AGAIN(era_run_ended, struct era_run_ended)
-DEFINE_AGAIN(era_outcome, struct era_run_outcome)
-DEFINE_AGAIN(era_error, struct era_error)
-
-static int era_run_request_again(const struct era_frame *frame, struct era_buffer *to)
-{
-    struct era_run_request request;
-    int r = era_run_request_decode(frame, &request);
-    if (r < 0)
-        return r;
-    r = era_run_request_encode(to, &request);
-    era_run_request_clear(&request);
-    return r;
-}
+DEFINE_AGAIN(era_launch, struct era_launch, era_launch_clear)
+DEFINE_AGAIN(era_launched, struct era_launched, keep)
+DEFINE_AGAIN(era_run_request, struct era_run_request, era_run_request_clear)
+DEFINE_AGAIN(era_run_ended, struct era_run_ended, keep)
+DEFINE_AGAIN(era_outcome, struct era_run_outcome, keep)
+DEFINE_AGAIN(era_error, struct era_error, keep)
 
 /* The small ones are written as whole frames. */
 static int unwrap(struct era_buffer *to, struct era_buffer *frames)
@@ -78,6 +77,7 @@ static int era_u32_again(const struct era_frame *frame, struct era_buffer *to)
     return r < 0 ? r : era_u32_append(&frames, ERA_FRAME_SIGNAL, 1, value) < 0 ? -ENOMEM : unwrap(to, &frames);
 }
 
+static char *launch_env[] = {(char[]){"A=1"}, (char[]){"EMPTY="}, NULL};
 static const struct era_launch launch = {
     .id = "python-1729692845123456789",
     .launcher = ERA_LAUNCHER_MICROVM,
@@ -91,6 +91,7 @@ static const struct era_launch launch = {
     .best_effort = true,
     .image_path = "/var/lib/agent/images/agent_python:3.11",
     .volume_path = "/var/lib/agent/volumes/v",
+    .env = {.items = launch_env, .count = 2},
 };
 static const struct era_launched launched = {.launcher = ERA_LAUNCHER_NAMESPACE, .unenforced = "memory,cpu"};
 static const struct era_run_ended ended = {
@@ -260,7 +261,7 @@ static void a_broken_byte_is_refused_or_means_what_it_says(void **state)
 }
 
 /* Encodes one, with `change` made to it, and decodes it. */
-#define RESULT_OF_CHANGED(name, type, original, change)                                                                \
+#define RESULT_OF_CHANGED(name, type, original, clear, change)                                                         \
     ({                                                                                                                 \
         type changed = original;                                                                                       \
         type read = {0};                                                                                               \
@@ -270,15 +271,16 @@ static void a_broken_byte_is_refused_or_means_what_it_says(void **state)
         const struct era_frame frame = {.payload = era_buffer_data(&payload),                                          \
                                         .len = (uint32_t)era_buffer_len(&payload)};                                    \
         int result = name##_decode(&frame, &read);                                                                     \
+        clear(&read);                                                                                                  \
         era_buffer_clear(&payload);                                                                                    \
         result;                                                                                                        \
     })
 
-#define LAUNCH_WITH(change)   RESULT_OF_CHANGED(era_launch, struct era_launch, launch, change)
-#define LAUNCHED_WITH(change) RESULT_OF_CHANGED(era_launched, struct era_launched, launched, change)
-#define ENDED_WITH(change)    RESULT_OF_CHANGED(era_run_ended, struct era_run_ended, ended, change)
-#define OUTCOME_WITH(change)  RESULT_OF_CHANGED(era_outcome, struct era_run_outcome, outcome, change)
-#define ERROR_WITH(change)    RESULT_OF_CHANGED(era_error, struct era_error, error, change)
+#define LAUNCH_WITH(change)   RESULT_OF_CHANGED(era_launch, struct era_launch, launch, era_launch_clear, change)
+#define LAUNCHED_WITH(change) RESULT_OF_CHANGED(era_launched, struct era_launched, launched, keep, change)
+#define ENDED_WITH(change)    RESULT_OF_CHANGED(era_run_ended, struct era_run_ended, ended, keep, change)
+#define OUTCOME_WITH(change)  RESULT_OF_CHANGED(era_outcome, struct era_run_outcome, outcome, keep, change)
+#define ERROR_WITH(change)    RESULT_OF_CHANGED(era_error, struct era_error, error, keep, change)
 
 static void a_launch_keeps_its_limits(void **state)
 {

@@ -38,8 +38,11 @@ static void try_others(const struct era_frame *frame)
     struct era_run_outcome outcome;
     struct era_error error;
     struct era_window window;
-    if (era_launch_decode(frame, &launch) >= 0 && era_launch_encode(&again, &launch) == 0)
-        expect_same(frame, &again);
+    if (era_launch_decode(frame, &launch) >= 0) {
+        if (era_launch_encode(&again, &launch) == 0)
+            expect_same(frame, &again);
+        era_launch_clear(&launch);
+    }
     if (era_launched_decode(frame, &launched) >= 0 && era_launched_encode(&again, &launched) == 0)
         expect_same(frame, &again);
     if (era_run_ended_decode(frame, &ended) >= 0 && era_run_ended_encode(&again, &ended) == 0)

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +18,7 @@
 
 #define CPU_PERIOD_US 100000u
 
-enum { INIT_PIDS = 1, REMOVE_TRIES = 2000, REMOVE_TIMEOUT_MS = 10000, PROCS_MAX = 64 * 1024 };
+enum { INIT_PIDS = 1, REMOVE_TIMEOUT_MS = 10000, PROCS_MAX = 64 * 1024 };
 
 static int group_path(const struct cgroup *cgroup, enum cgroup_controller controller, const char *file, char to[512])
 {
@@ -211,15 +210,12 @@ static bool await_exit(const struct cgroup *cgroup, enum cgroup_controller contr
 static void remove_group(const struct cgroup *cgroup, enum cgroup_controller controller, const char *path)
 {
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)REMOVE_TIMEOUT_MS * 1000000;
-    int tries = 0;
-    while (rmdir(path) < 0 && errno == EBUSY && tries < REMOVE_TRIES) {
+    while (rmdir(path) < 0 && errno == EBUSY) {
         int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
         if (left_ms <= 0)
             return;
-        if (await_exit(cgroup, controller, (int)left_ms))
-            continue;
-        sched_yield(); /* the last one is on its way out of the group */
-        tries++;
+        if (!await_exit(cgroup, controller, (int)left_ms))
+            (void)poll(NULL, 0, 1); /* the last one is on its way out of the group, and nothing tells when */
     }
 }
 

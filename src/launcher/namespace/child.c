@@ -311,8 +311,8 @@ _Noreturn void child_main(const struct child_plan *plan)
     else if (dup2(plan->control_fd, CONTROL_FD) < 0)
         _exit(1);
     char *const argv[] = {(char *)(uintptr_t) "era-init", NULL};
-    char *const envp[] = {NULL};
-    syscall(SYS_execveat, init_fd, "", argv, envp, AT_EMPTY_PATH);
+    char *const none[] = {NULL};
+    syscall(SYS_execveat, init_fd, "", argv, plan->config->env != NULL ? plan->config->env : none, AT_EMPTY_PATH);
     struct child_failure failure = {.errnum = errno, .step = "exec of era-init"};
     (void)era_write_full(sync_fd, &failure, sizeof failure);
     _exit(1);

@@ -136,6 +136,8 @@ static int lend(struct namespace_guest *guest, const struct era_guest_config *co
     }
     if (r >= 0 && (r = send_go(sync_fd, &mounts)) < 0)
         r = era_error_set(err, -r, "vm_start_failed", "the guest's first process died before it was set up");
+    if (privileged)
+        root_forget_scratch();
     era_closep(&mounts.root_fd);
     era_closep(&mounts.init_fd);
     era_closep(&mounts.volume_fd);

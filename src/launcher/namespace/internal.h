@@ -65,6 +65,10 @@ int mount_point_at(int dirfd, const char *name, mode_t mode);
 int root_build(const struct era_guest_config *config, int userns_fd, struct guest_mounts *mounts,
                struct era_error *err);
 
+/* In the parent, once the guest may go on: takes away what the overlay was built on, and holds by itself. Not
+ * before, since the kernel waits for all processors then. */
+void root_forget_scratch(void);
+
 /* Opens and locks the volume; the mount goes to mounts->volume_fd. ret_lock_fd holds it for this VM. */
 int volume_lock(const struct era_guest_config *config, int *ret_lock_fd, struct era_error *err);
 int volume_build(const struct era_guest_config *config, int volume_fd, int userns_fd, struct guest_mounts *mounts,

@@ -95,7 +95,10 @@ int root_build(const struct era_guest_config *config, int userns_fd, struct gues
     r = fchdir(scratch) < 0 ? fail(err, -errno, "scratch") : assemble(config, userns_fd, scratch, mounts, err);
     if (fchdir(home) < 0 && r >= 0)
         r = fail(err, -errno, "working directory");
-    /* The overlay holds its layers by itself. */
-    (void)umount2("mnt", MNT_DETACH);
     return r;
+}
+
+void root_forget_scratch(void)
+{
+    (void)umount2("mnt", MNT_DETACH);
 }
