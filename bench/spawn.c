@@ -8,7 +8,9 @@
  *
  * COMMANDS: a line each, words separated by TAB; stdout is dropped. Where the
  * first word is "=" the value of "id" in the command's output stands for the
- * words "{}" of the later lines of the same round.
+ * words "{}" of the later lines of the same round. Where it is "|" the command
+ * is started once and stays; what is timed is its answer to a line with that
+ * value: "0", by which it says that all went well.
  * Prints a JSON array with an array for each command: its times in
  * microseconds in the order of the rounds, empty for one that failed.
  *
@@ -35,6 +37,8 @@ struct command {
     char *words[WORDS_MAX + 1];
     uint64_t *times;
     bool names; /* its output names what "{}" stands for */
+    bool stays;
+    FILE *to, *from; /* of one that stays; NULL until it is started */
     bool failed;
 };
 
@@ -54,6 +58,8 @@ static void split(char *line, struct command *command)
     for (char *word = strsep(&line, "\t"); word != NULL && count < WORDS_MAX; word = strsep(&line, "\t"))
         if (count == 0 && !command->names && strcmp(word, "=") == 0)
             command->names = true;
+        else if (count == 0 && !command->stays && strcmp(word, "|") == 0)
+            command->stays = true;
         else
             command->words[count++] = strcmp(word, "{}") == 0 ? id : word;
 }
@@ -74,8 +80,45 @@ static bool take_id(int fd)
     return ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0;
 }
 
+/* It ends when its stdin does, and that is with us. */
+static bool start_staying(struct command *command)
+{
+    int to[2];
+    int from[2];
+    pid_t pid;
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    if (pipe2(to, O_CLOEXEC) < 0 || pipe2(from, O_CLOEXEC) < 0)
+        return false;
+    posix_spawn_file_actions_adddup2(&actions, to[0], 0);
+    posix_spawn_file_actions_adddup2(&actions, from[1], 1);
+    int error = posix_spawnp(&pid, command->words[0], &actions, NULL, command->words, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(to[0]);
+    close(from[1]);
+    command->to = fdopen(to[1], "w");
+    command->from = fdopen(from[0], "r");
+    return error == 0 && command->to != NULL && command->from != NULL;
+}
+
+static uint64_t time_answer(struct command *command)
+{
+    char answer[16] = "";
+    if (command->to == NULL && !start_staying(command)) {
+        command->failed = true;
+        return 0;
+    }
+    uint64_t start = now_us();
+    fprintf(command->to, "%s\n", id);
+    fflush(command->to);
+    command->failed = fgets(answer, sizeof answer, command->from) == NULL || strcmp(answer, "0\n") != 0;
+    return now_us() - start;
+}
+
 static uint64_t time_once(struct command *command, int out)
 {
+    if (command->stays)
+        return time_answer(command);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     if (command->names)
