@@ -49,13 +49,22 @@ static int take_stdio(const struct era_run_request *request, const int fds[CHANN
     return 0;
 }
 
-/* The command: becomes what was asked for, or says why not. */
-static _Noreturn void become_command(const struct era_run_request *request, const int fds[CHANNELS], int status_fd)
+/* Returns when the command may start. Who holds it may also be gone. */
+static void await_go(int go_fd)
 {
+    char go;
+    if (era_read_full(go_fd, &go, 1) != 1)
+        _exit(1);
+}
+
+/* The command: becomes what was asked for, or says why not. */
+static _Noreturn void become_command(const struct era_run_request *request, const struct stdio *stdio)
+{
+    int status_fd = stdio->status[1];
     (void)prctl(PR_SET_DUMPABLE, 1); /* as any process is */
     reset_signals();
     offer_to_oom_killer();
-    int r = take_stdio(request, fds);
+    int r = take_stdio(request, stdio->theirs);
     if (r < 0)
         report_failure(status_fd, -r, "cannot set up stdin, stdout and stderr", 126);
 
@@ -68,6 +77,8 @@ static _Noreturn void become_command(const struct era_run_request *request, cons
     if (chdir(request->workdir) < 0)
         report_failure(status_fd, errno, "cannot enter the working directory", 126);
     umask(022);
+    if (stdio->go[0] >= 0)
+        await_go(stdio->go[0]);
     const struct report ready = {.kind = REPORT_READY, .value = getpid()};
     report_write(status_fd, &ready);
     if (request->kind != ERA_RUN_COMMAND)
@@ -86,21 +97,25 @@ static uint64_t cpu_us_of(const struct rusage *usage)
 }
 
 /* The leader: parent of the command, subreaper of all that descends from it. */
-static _Noreturn void lead(const struct era_run_request *request, const int fds[CHANNELS], int status_fd)
+static _Noreturn void lead(const struct era_run_request *request, const struct stdio *stdio)
 {
+    const int *fds = stdio->theirs;
+    int status_fd = stdio->status[1];
     (void)prctl(PR_SET_NAME, "era-run");
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
         report_failure(status_fd, errno, "cannot become a subreaper", 126);
-    const int keep[] = {fds[0], fds[1], fds[2], status_fd};
+    const int keep[] = {fds[0], fds[1], fds[2], status_fd, stdio->go[0]};
     era_close_all_but(keep, sizeof keep / sizeof keep[0]); /* other runs' pipes, the shim */
 
     pid_t command = fork();
     if (command < 0)
         report_failure(status_fd, errno, "cannot fork", 126);
     if (command == 0)
-        become_command(request, fds, status_fd);
+        become_command(request, stdio);
     for (int i = 0; i < CHANNELS; i++)
         close(fds[i]);
+    if (stdio->go[0] >= 0)
+        close(stdio->go[0]);
 
     struct report report = {.kind = REPORT_STARTED, .value = command};
     report_write(status_fd, &report);
@@ -122,10 +137,10 @@ static _Noreturn void lead(const struct era_run_request *request, const int fds[
     _exit(0);
 }
 
-pid_t command_fork(const struct era_run_request *request, const int fds[CHANNELS], int status_fd)
+pid_t command_fork(const struct era_run_request *request, const struct stdio *stdio)
 {
     pid_t leader = fork();
     if (leader == 0)
-        lead(request, fds, status_fd);
+        lead(request, stdio);
     return leader < 0 ? -errno : leader;
 }

@@ -49,6 +49,7 @@ struct run {
     pid_t command;
     struct source channels[CHANNELS];
     struct source status;
+    int go_fd; /* owned: a byte lets the command start; -EBADF once it may */
     bool tty;
     uint32_t window[CHANNELS]; /* bytes that may still be sent for stdout and stderr */
     struct era_buffer input;   /* stdin that the command has not taken yet */
@@ -56,6 +57,7 @@ struct run {
     bool hears;       /* the command leads its group, which takes signals */
     uint64_t pending; /* signals that came before that: bit signo - 1 */
     bool killing;
+    bool killed;                /* it was, or is being */
     bool reported;              /* the leader told the end, and is about to go */
     bool over;                  /* the command ended; output that it left is still to be sent */
     size_t remaining[CHANNELS]; /* bytes of it */
@@ -109,6 +111,7 @@ void run_pump_output(struct guest *guest, struct run *run, int channel);
 void run_read_reports(struct guest *guest, struct run *run);
 void run_reaped(struct guest *guest, pid_t pid, int wait_status, uint64_t cpu_us, uint64_t peak_mem_kib);
 void run_give_window(struct guest *guest, struct run *run, int channel, uint32_t bytes);
+void run_go(struct run *run);
 void run_signal(struct run *run, int signo); /* to the command's group; as soon as there is one */
 void run_drop_sink(struct guest *guest, struct source *source);
 
@@ -117,13 +120,14 @@ struct stdio {
     int ours[CHANNELS];
     int theirs[CHANNELS];
     int status[2]; /* a pipe for the leader's reports */
+    int go[2];     /* a pipe that holds the command back; of a run that is not held: -EBADF */
 };
 
 int stdio_open(const struct era_run_request *request, struct stdio *stdio); /* what it opened is closed by the caller */
 void stdio_close(struct stdio *stdio);
 
-/* command.c: forks leader and command. fds: the command's own stdin, stdout, stderr; status_fd: for reports. */
-pid_t command_fork(const struct era_run_request *request, const int fds[CHANNELS], int status_fd);
+/* command.c: forks leader and command. */
+pid_t command_fork(const struct era_run_request *request, const struct stdio *stdio);
 
 /* worker.c: what a ERA_RUN_PUT or ERA_RUN_GET command does instead of exec. */
 _Noreturn void worker_run(const struct era_run_request *request, int status_fd);

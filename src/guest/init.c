@@ -155,6 +155,8 @@ static void handle_run_frame(struct guest *guest, const struct era_frame *frame)
         resize(run, frame);
     else if (frame->type == ERA_FRAME_SIGNAL)
         send_signal(run, frame);
+    else if (frame->type == ERA_FRAME_GO)
+        run_go(run);
     else if (frame->type == ERA_FRAME_KILL)
         run_kill(guest, run);
     else if (frame->type == ERA_FRAME_WINDOW)

@@ -54,6 +54,7 @@ static struct run *adopt(struct guest *guest, uint32_t stream, bool tty, struct 
         run->window[i] = ERA_WINDOW_INITIAL;
     }
     run->status = (struct source){.kind = SOURCE_STATUS, .fd = era_take_fd(&stdio->status[0]), .run = run};
+    run->go_fd = era_take_fd(&stdio->go[1]);
     run->next = guest->runs;
     guest->runs = run;
     return run;
@@ -61,12 +62,14 @@ static struct run *adopt(struct guest *guest, uint32_t stream, bool tty, struct 
 
 void run_start(struct guest *guest, uint32_t stream, const struct era_run_request *request)
 {
-    struct stdio stdio = {
-        .ours = {-EBADF, -EBADF, -EBADF}, .theirs = {-EBADF, -EBADF, -EBADF}, .status = {-EBADF, -EBADF}};
+    struct stdio stdio = {.ours = {-EBADF, -EBADF, -EBADF},
+                          .theirs = {-EBADF, -EBADF, -EBADF},
+                          .status = {-EBADF, -EBADF},
+                          .go = {-EBADF, -EBADF}};
     int r = stdio_open(request, &stdio);
     pid_t leader = 0;
     if (r >= 0)
-        leader = command_fork(request, stdio.theirs, stdio.status[1]);
+        leader = command_fork(request, &stdio);
     if (r < 0 || leader < 0) {
         run_fail(guest, stream, r < 0 ? -r : -leader, r < 0 ? "cannot open pipes for the command" : "cannot fork");
         stdio_close(&stdio);
@@ -80,6 +83,13 @@ void run_start(struct guest *guest, uint32_t stream, const struct era_run_reques
     if (guest_watch(guest, &run->status) < 0 || guest_watch(guest, &run->channels[CHANNEL_STDOUT]) < 0 ||
         (!run->tty && guest_watch(guest, &run->channels[CHANNEL_STDERR]) < 0))
         _exit(1);
+}
+
+void run_go(struct run *run)
+{
+    if (run->go_fd >= 0)
+        (void)era_write_full(run->go_fd, "", 1);
+    era_closep(&run->go_fd);
 }
 
 /* ---- input -------------------------------------------------------------- */
@@ -167,6 +177,7 @@ static void finish_when_drained(struct guest *guest, struct run *run)
     turn_into_sink(guest, &run->channels[CHANNEL_STDOUT]);
     turn_into_sink(guest, &run->channels[CHANNEL_STDERR]);
     guest_close_source(guest, &run->status);
+    era_closep(&run->go_fd);
     era_buffer_clear(&run->input);
     for (struct run **link = &guest->runs; *link != NULL; link = &(*link)->next)
         if (*link == run) {
@@ -288,7 +299,7 @@ void run_kill(struct guest *guest, struct run *run)
 {
     if (run->over || run->killing)
         return;
-    run->killing = true;
+    run->killing = run->killed = true;
     if (run->leader != 0)
         kill(run->leader, SIGSTOP); /* what its death orphans would escape the passes */
     if (run_kill_on(guest, run))
@@ -321,6 +332,8 @@ void run_read_reports(struct guest *guest, struct run *run)
         }
         report.message[sizeof report.message - 1] = '\0';
         take_report(run, &report);
+        if (report.kind == REPORT_STARTED && run->killed && !run->killing)
+            run_kill(guest, run); /* the passes were over before the leader had forked it */
         if (run->reported) {
             /* A run that is being killed ends when its last descendant has: see run_kill_on(). */
             guest_close_source(guest, &run->status);

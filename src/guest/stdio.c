@@ -19,6 +19,8 @@ void stdio_close(struct stdio *stdio)
     }
     era_closep(&stdio->status[0]);
     era_closep(&stdio->status[1]);
+    era_closep(&stdio->go[0]);
+    era_closep(&stdio->go[1]);
 }
 
 static int open_pipe(int *ret_read, int *ret_write)
@@ -78,6 +80,8 @@ int stdio_open(const struct era_run_request *request, struct stdio *stdio)
         r = open_pipes(stdio, (request->flags & ERA_RUN_STDIN) != 0);
     if (r >= 0)
         r = open_pipe(&stdio->status[0], &stdio->status[1]);
+    if (r >= 0 && (request->flags & ERA_RUN_HOLD) != 0)
+        r = open_pipe(&stdio->go[0], &stdio->go[1]);
     for (int i = 0; r >= 0 && i < CHANNELS; i++)
         if (stdio->ours[i] >= 0)
             r = era_set_nonblock(stdio->ours[i], true);

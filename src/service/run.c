@@ -83,19 +83,29 @@ static int fill_request(const struct era_run_spec *spec, struct era_run_request 
     return r;
 }
 
-/* Records the run (when it is one for the record) and gives it its id. */
-static int name_run(struct era *era, const char *vm_id, const struct era_run_spec *spec,
-                    struct era_run_request *request, struct era_error *err)
+/*
+ * Records a run that is held, which gives it its name, and lets it go. The guest makes it ready meanwhile: to
+ * open the store takes as long.
+ */
+static int record_and_go(struct era_run *run, struct era_error *err)
 {
     struct era_run_record record = {.started_at_ns = era_clock_realtime_ns()};
-    if ((spec->flags & ERA_RUN_LOG) == 0) {
-        era_run_id_make(record.started_at_ns, request->id);
-        return 0;
-    }
-    era_str_copy(record.vm_id, sizeof record.vm_id, vm_id);
-    int r = era_store_run_insert(era->store, &record, err);
-    era_str_copy(request->id, sizeof request->id, record.id);
-    return r;
+    era_str_copy(record.vm_id, sizeof record.vm_id, run->vm_id);
+    int r = era_store_run_insert(run->era->store, &record, err);
+    if (r < 0)
+        return r;
+    run->recorded = true;
+    era_str_copy(run->result.run_id, sizeof run->result.run_id, record.id);
+    r = era_go_append(&run->out, record.id);
+    return r < 0 ? era_error_oom(err) : 0;
+}
+
+static int flush_start(struct era_run *run, struct era_error *err)
+{
+    int r = era_buffer_flush(&run->out, run->fd);
+    if (r < 0 && r != -EAGAIN)
+        return era_error_set(err, -r, "vm_busy", "the VM went down when the run was to start");
+    return 0;
 }
 
 static int stage_files(struct era *era, const char *id, const struct era_run_spec *spec, struct era_error *err)
@@ -126,19 +136,25 @@ int era_run_start(struct era *era, const char *id, const struct era_run_spec *sp
         return fd;
     struct era_run_request request = {.kind = ERA_RUN_COMMAND};
     struct era_run *run = NULL;
+    bool record = (spec->flags & ERA_RUN_LOG) != 0;
     r = fill_request(spec, &request) < 0 ? era_error_oom(err) : 0;
-    if (r >= 0)
-        r = name_run(era, id, spec, &request, err);
+    if (record)
+        request.flags |= ERA_RUN_HOLD;
+    era_run_id_make(era_clock_realtime_ns(), request.id);
     if (r >= 0)
         r = run_open(era, era_take_fd(&fd), &request, id, &run, err);
     era_run_request_clear(&request);
     if (r < 0 || run == NULL)
         return r;
-    run->recorded = (spec->flags & ERA_RUN_LOG) != 0;
-    r = era_buffer_flush(&run->out, run->fd);
-    if (r < 0 && r != -EAGAIN) {
+    r = flush_start(run, err);
+    if (r >= 0 && record) {
+        r = record_and_go(run, err);
+        if (r >= 0)
+            r = flush_start(run, err);
+    }
+    if (r < 0) {
         era_run_free(run);
-        return era_error_set(err, -r, "vm_busy", "the VM went down when the run was to start");
+        return r;
     }
     *ret_run = run;
     return 0;

@@ -15,11 +15,11 @@
 static const uint64_t allowed[CLIENT_STATES] = {
     [CLIENT_NEW] = FRAME(ERA_FRAME_RUN) | FRAME(ERA_FRAME_STOP),
     [CLIENT_RUNNING] = FRAME(ERA_FRAME_STDIN) | FRAME(ERA_FRAME_STDIN_END) | FRAME(ERA_FRAME_RESIZE) |
-                       FRAME(ERA_FRAME_SIGNAL) | FRAME(ERA_FRAME_WINDOW),
+                       FRAME(ERA_FRAME_SIGNAL) | FRAME(ERA_FRAME_WINDOW) | FRAME(ERA_FRAME_GO),
     [CLIENT_STOPPING] = 0,
     /* its last words may cross with our own */
     [CLIENT_DONE] = FRAME(ERA_FRAME_STDIN) | FRAME(ERA_FRAME_STDIN_END) | FRAME(ERA_FRAME_RESIZE) |
-                    FRAME(ERA_FRAME_SIGNAL) | FRAME(ERA_FRAME_WINDOW),
+                    FRAME(ERA_FRAME_SIGNAL) | FRAME(ERA_FRAME_WINDOW) | FRAME(ERA_FRAME_GO),
 };
 _Static_assert(ERA_FRAME_TYPE_COUNT <= 64, "a frame type is a bit");
 
@@ -116,6 +116,19 @@ static int take_signal(struct shim *shim, struct run *run, const struct era_fram
     return era_frame_append(&shim->to_guest, ERA_FRAME_KILL, run->stream, NULL, 0);
 }
 
+static int take_go(struct shim *shim, struct client *client, const struct era_frame *frame)
+{
+    char id[ERA_RUN_ID_MAX];
+    struct era_error err = {0};
+    if (!client->run->held || era_go_decode(frame, id) < 0)
+        return -EBADMSG;
+    if (run_go(shim, client->run, id, &err) >= 0)
+        return 0;
+    client->run = NULL;
+    refuse(client, &err);
+    return 0;
+}
+
 static int handle_run_frame(struct shim *shim, struct run *run, const struct era_frame *frame)
 {
     uint16_t cols;
@@ -148,6 +161,8 @@ static int handle_frame(struct shim *shim, struct client *client, const struct e
             refuse(client, &err);
         return 0;
     }
+    if (client->run != NULL && frame->type == ERA_FRAME_GO)
+        return take_go(shim, client, frame);
     return client->run != NULL ? handle_run_frame(shim, client->run, frame) : 0;
 }
 

@@ -40,6 +40,14 @@ static void run_free(struct run *run)
 }
 ERA_DEFINE_CLEANUP(struct run, run_free)
 
+/* What happened before is none of this run's. */
+static void start_clock(const struct shim *shim, struct run *run)
+{
+    run->started_ns = era_clock_monotonic_ns();
+    run->deadline_ns = run->timeout_ms > 0 ? run->started_ns + (int64_t)run->timeout_ms * 1000000 : 0;
+    run->oom_kills = shim->guest->ops->oom_kills(shim->guest);
+}
+
 static struct run *run_new(struct shim *shim, const struct era_run_request *request)
 {
     struct run *run = calloc(1, sizeof *run);
@@ -53,11 +61,20 @@ static struct run *run_new(struct shim *shim, const struct era_run_request *requ
     run->window[0] = run->window[1] = run->input_window = ERA_WINDOW_INITIAL;
     for (int i = 0; i < 2; i++)
         run->logs[i].fd = run->logs[i].ring_fd = -EBADF;
-    run->started_ns = era_clock_monotonic_ns();
-    if (request->timeout_ms > 0)
-        run->deadline_ns = run->started_ns + (int64_t)request->timeout_ms * 1000000;
-    run->oom_kills = shim->guest->ops->oom_kills(shim->guest);
+    run->timeout_ms = request->timeout_ms;
+    run->cap = request->output_cap;
+    run->held = (run->flags & ERA_RUN_HOLD) != 0;
+    start_clock(shim, run);
     return run;
+}
+
+static int open_logs(struct shim *shim, struct run *run, struct era_error *err)
+{
+    int r = (run->flags & ERA_RUN_LOG) != 0 ? runs_open(shim, run, run->cap) : 0;
+    if (r < 0)
+        return era_error_set(err, -r, r == -ENOSPC ? "disk_full" : "system_error", "cannot make the run's logs: %s",
+                             strerror(-r));
+    return 0;
 }
 
 struct run *run_begin(struct shim *shim, struct client *client, const struct era_frame *frame, struct era_error *err)
@@ -69,7 +86,6 @@ struct run *run_begin(struct shim *shim, struct client *client, const struct era
         return NULL;
     }
     _cleanup_(run_freep) struct run *run = run_new(shim, &request);
-    uint64_t cap = request.output_cap;
     era_run_request_clear(&request);
     if (run == NULL) {
         era_error_oom(err);
@@ -81,11 +97,8 @@ struct run *run_begin(struct shim *shim, struct client *client, const struct era
                       RUNS_MAX);
         return NULL;
     }
-    if ((run->flags & ERA_RUN_LOG) != 0 && (r = runs_open(shim, run, cap)) < 0) {
-        era_error_set(err, -r, r == -ENOSPC ? "disk_full" : "system_error", "cannot make the run's logs: %s",
-                      strerror(-r));
+    if (!run->held && open_logs(shim, run, err) < 0)
         return NULL;
-    }
     if (era_frame_append(&shim->to_guest, ERA_FRAME_RUN, run->stream, frame->payload, frame->len) < 0) {
         era_error_oom(err);
         return NULL;
@@ -94,6 +107,25 @@ struct run *run_begin(struct shim *shim, struct client *client, const struct era
     run->next = shim->runs;
     shim->runs = run;
     return era_take_ptr(run);
+}
+
+static void kill_run(struct shim *shim, struct run *run)
+{
+    run->stopped = true;
+    (void)era_frame_append(&shim->to_guest, ERA_FRAME_KILL, run->stream, NULL, 0);
+}
+
+int run_go(struct shim *shim, struct run *run, const char *id, struct era_error *err)
+{
+    era_str_copy(run->id, sizeof run->id, id);
+    run->held = false;
+    if (open_logs(shim, run, err) < 0) {
+        run->client = NULL; /* who is told why, and not how it ended */
+        kill_run(shim, run);
+        return -err->errnum;
+    }
+    start_clock(shim, run);
+    return era_frame_append(&shim->to_guest, ERA_FRAME_GO, run->stream, NULL, 0);
 }
 
 /* The judgement: what a run's end means. */
@@ -185,9 +217,8 @@ void run_detach(struct shim *shim, struct run *run)
         (void)era_window_append(&shim->to_guest, run->stream, (uint8_t)(i + 1), run->unread[i]);
         run->unread[i] = 0;
     }
-    if ((run->flags & ERA_RUN_KILL_ON_HANGUP) != 0) {
-        run->stopped = true;
-        (void)era_frame_append(&shim->to_guest, ERA_FRAME_KILL, run->stream, NULL, 0);
+    if (run->held || (run->flags & ERA_RUN_KILL_ON_HANGUP) != 0) {
+        kill_run(shim, run);
     } else if ((run->flags & ERA_RUN_STDIN) != 0) {
         (void)era_frame_append(&shim->to_guest, ERA_FRAME_STDIN_END, run->stream, NULL, 0);
     }

@@ -78,6 +78,9 @@ struct run {
     uint32_t input_window; /* bytes that the client may still send */
     int64_t started_ns;    /* monotonic */
     int64_t deadline_ns;   /* 0: none */
+    uint32_t timeout_ms;   /* 0: none */
+    uint64_t cap;          /* of each log */
+    bool held;             /* made ready, and waits for GO */
     bool timed_out;
     bool stopped;       /* ended by SIGKILL on behalf of its client */
     uint64_t oom_kills; /* of the guest when it began */
@@ -129,6 +132,8 @@ _Noreturn void shim_loop(struct shim *shim);
 
 /* run.c */
 struct run *run_begin(struct shim *shim, struct client *client, const struct era_frame *frame, struct era_error *err);
+/* Lets a run start that was held, under this name; its logs are opened. */
+int run_go(struct shim *shim, struct run *run, const char *id, struct era_error *err);
 struct run *run_find(struct shim *shim, uint32_t stream);
 void run_output(struct shim *shim, struct run *run, int channel, const void *data, size_t len);
 void run_ended(struct shim *shim, struct run *run, const struct era_run_ended *ended);

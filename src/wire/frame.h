@@ -42,6 +42,7 @@ enum era_frame_type {
 
     /* client → shim → guest */
     ERA_FRAME_RUN,       /* struct era_run_request */
+    ERA_FRAME_GO,        /* str run id: a run that was held may start, and this is its name. To the guest: empty */
     ERA_FRAME_STDIN,     /* bytes */
     ERA_FRAME_STDIN_END, /* empty */
     ERA_FRAME_RESIZE,    /* u16 columns, u16 rows */

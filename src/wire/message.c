@@ -153,6 +153,29 @@ void era_run_request_clear(struct era_run_request *request)
     era_strv_clear(&request->env);
 }
 
+int era_go_append(struct era_buffer *to, const char *run_id)
+{
+    struct era_buffer payload = {0};
+    struct era_writer w = {.to = &payload};
+    era_write_str(&w, run_id);
+    int r = writer_result(&w);
+    if (r >= 0)
+        r = era_frame_append(to, ERA_FRAME_GO, 0, era_buffer_data(&payload), (uint32_t)era_buffer_len(&payload));
+    era_buffer_clear(&payload);
+    return r;
+}
+
+int era_go_decode(const struct era_frame *frame, char ret_run_id[ERA_RUN_ID_MAX])
+{
+    struct era_reader r = era_reader(frame->payload, frame->len);
+    char id[ERA_RUN_ID_MAX] = "";
+    read_text(&r, id, sizeof id);
+    if (era_reader_finish(&r) < 0 || !era_run_id_valid(id))
+        return -EBADMSG;
+    era_str_copy(ret_run_id, ERA_RUN_ID_MAX, id);
+    return 0;
+}
+
 int era_run_ended_encode(struct era_buffer *to, const struct era_run_ended *ended)
 {
     struct era_writer w = {.to = to};

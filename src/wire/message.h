@@ -60,11 +60,12 @@ enum {
     ERA_RUN_LIVE = 1 << 3,           /* the client wants the output itself */
     ERA_RUN_LOG = 1 << 4,            /* the shim keeps the output in files */
     ERA_RUN_KILL_ON_HANGUP = 1 << 5, /* the run ends with its client */
-    ERA_RUN_FLAGS_ALL = (1 << 6) - 1,
+    ERA_RUN_HOLD = 1 << 6,           /* made ready, but started by GO only; ends with its client until then */
+    ERA_RUN_FLAGS_ALL = (1 << 7) - 1,
 };
 
 struct era_run_request {
-    char id[ERA_RUN_ID_MAX];
+    char id[ERA_RUN_ID_MAX]; /* of a run that is held: whatever is well-formed; GO brings its own */
     enum era_run_kind kind;
     uint32_t flags;
     uint32_t timeout_ms; /* 0: none */
@@ -79,6 +80,10 @@ struct era_run_request {
 int era_run_request_encode(struct era_buffer *to, const struct era_run_request *request);
 int era_run_request_decode(const struct era_frame *frame, struct era_run_request *ret_request);
 void era_run_request_clear(struct era_run_request *request);
+
+/* ERA_FRAME_GO of a client. */
+int era_go_append(struct era_buffer *to, const char *run_id);
+int era_go_decode(const struct era_frame *frame, char ret_run_id[ERA_RUN_ID_MAX]);
 
 /* ERA_FRAME_ENDED: what init saw. errnum != 0: the command could not be started, or the files not be moved. */
 struct era_run_ended {

@@ -156,6 +156,21 @@ static int encode_u32(struct era_buffer *to)
     return r < 0 ? r : unwrap(to, &frames);
 }
 
+static int encode_go(struct era_buffer *to)
+{
+    struct era_buffer frames = {0};
+    int r = era_go_append(&frames, "r1729692845123456789");
+    return r < 0 ? r : unwrap(to, &frames);
+}
+
+static int era_go_again(const struct era_frame *frame, struct era_buffer *to)
+{
+    char id[ERA_RUN_ID_MAX];
+    struct era_buffer frames = {0};
+    int r = era_go_decode(frame, id);
+    return r < 0 ? r : era_go_append(&frames, id) < 0 ? -ENOMEM : unwrap(to, &frames);
+}
+
 static const struct {
     const char *name;
     int (*encode)(struct era_buffer *to);
@@ -170,6 +185,7 @@ static const struct {
     {"window", encode_window, era_window_again},
     {"resize", encode_resize, era_resize_again},
     {"u32", encode_u32, era_u32_again},
+    {"go", encode_go, era_go_again},
 };
 
 enum { MESSAGES = sizeof messages / sizeof *messages };

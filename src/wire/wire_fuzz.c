@@ -38,6 +38,9 @@ static void try_others(const struct era_frame *frame)
     struct era_run_outcome outcome;
     struct era_error error;
     struct era_window window;
+    char run_id[ERA_RUN_ID_MAX];
+    if (era_go_decode(frame, run_id) >= 0)
+        FUZZ_ASSERT(era_run_id_valid(run_id));
     if (era_launch_decode(frame, &launch) >= 0) {
         if (era_launch_encode(&again, &launch) == 0)
             expect_same(frame, &again);
