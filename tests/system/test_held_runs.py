@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 import socket
@@ -40,8 +41,9 @@ class Client:
         self.socket.connect(str(agent.state / "vms" / vm / "vm.sock"))
 
     def send(self, name: str, payload: bytes = b"") -> None:
-        """One frame."""
-        self.socket.sendall(struct.pack("<IHHI", len(payload), TYPE[name], 0, 0) + payload)
+        """One frame, to who may have hung up."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(struct.pack("<IHHI", len(payload), TYPE[name], 0, 0) + payload)
 
     def run(self, command: str, flags: int = SHELL | LOG | HOLD) -> None:
         """Asks for a command line to be run."""
@@ -55,7 +57,7 @@ class Client:
 
     def until(self, name: str) -> bool:
         """Whether such a frame comes before the connection ends."""
-        with self.socket.makefile("rb") as stream:
+        with self.socket.makefile("rb") as stream, contextlib.suppress(ConnectionResetError):
             while len(header := stream.read(12)) == 12:
                 length, number, _, _ = struct.unpack("<IHHI", header)
                 stream.read(length)
