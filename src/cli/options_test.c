@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
+#include "base/str.h"
 #include "cli/cli.h"
 
 enum { WORDS_MAX = 32 };
@@ -20,11 +21,12 @@ static int parse(const char *line, struct invocation *ret_invocation, struct era
     static char *words[WORDS_MAX];
     char program[] = "agent";
     int count = 0;
-    assert_true(strlen(line) < sizeof text);
-    strcpy(text, line);
+    assert_true(era_str_copy(text, sizeof text, line));
     words[count++] = program;
-    for (char *word = strtok(text, " "); word != NULL && count < WORDS_MAX - 1; word = strtok(NULL, " "))
-        words[count++] = word;
+    char *rest = text;
+    for (char *word; (word = strsep(&rest, " ")) != NULL && count < WORDS_MAX - 1;)
+        if (word[0] != '\0')
+            words[count++] = word;
     words[count] = NULL;
     memset(err, 0, sizeof *err);
     return options_parse(count, words, ret_invocation, err);
@@ -141,8 +143,8 @@ static void numbers_are_whole_and_within_bounds(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         static struct invocation invocation;
         struct era_error err;
-        char line[64] = "vm create --language python --cpu=";
-        strcat(line, cases[i].text);
+        char line[64];
+        assert_true(era_str_format(line, sizeof line, "vm create --language python --cpu=%s", cases[i].text) >= 0);
         assert_int_equal(parse(line, &invocation, &err), 0);
         uint64_t value = 7;
         int r = option_number(&invocation, "cpu", 1, 64, &value, &err);
@@ -164,8 +166,8 @@ static void seconds_may_have_decimals(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         static struct invocation invocation;
         struct era_error err;
-        char line[64] = "vm run --vm a --cmd b --timeout=";
-        strcat(line, cases[i].text);
+        char line[64];
+        assert_true(era_str_format(line, sizeof line, "vm run --vm a --cmd b --timeout=%s", cases[i].text) >= 0);
         assert_int_equal(parse(line, &invocation, &err), 0);
         uint32_t timeout_ms = 7;
         int r = option_timeout_ms(&invocation, &timeout_ms, &err);

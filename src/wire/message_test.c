@@ -423,27 +423,6 @@ static void a_window_keeps_its_limits(void **state)
     assert_int_equal(window.bytes, 4711);
 }
 
-static void the_greatest_request_fits_a_frame(void **state)
-{
-    struct era_run_request request = {.id = "r1", .workdir = "/"};
-    char *big = malloc(ERA_RUN_BYTES_MAX);
-    assert_non_null(big);
-    memset(big, 'x', ERA_RUN_BYTES_MAX);
-    /* argv, env and workdir with their NULs are ERA_RUN_BYTES_MAX together */
-    const size_t small = ERA_ARGV_MAX - 1 + 3 * ERA_ENV_MAX;
-    big[ERA_RUN_BYTES_MAX - 1 - small - 2] = '\0';
-    for (size_t i = 0; i < ERA_ARGV_MAX - 1; i++)
-        assert_int_equal(era_strv_add(&request.argv, ""), 0);
-    assert_int_equal(era_strv_add(&request.argv, big), 0);
-    for (size_t i = 0; i < 3 * ERA_ENV_MAX; i++)
-        assert_int_equal(era_strv_add(&request.env, ""), 0);
-    struct era_buffer frames = {0};
-    assert_int_equal(era_message_append(&frames, ERA_FRAME_RUN, 0, era_run_request_encode, &request), 0);
-    era_buffer_clear(&frames);
-    era_run_request_clear(&request);
-    free(big);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -457,7 +436,6 @@ int main(void)
         cmocka_unit_test(texts_too_long_are_refused),
         cmocka_unit_test(a_run_request_keeps_its_limits),
         cmocka_unit_test(a_window_keeps_its_limits),
-        cmocka_unit_test(the_greatest_request_fits_a_frame),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

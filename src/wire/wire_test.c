@@ -3,8 +3,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
-/* cmocka wants the four above first. */
+/* cmocka wants some of the above first. */
 #include <cmocka.h>
 
 #include "wire/message.h"
@@ -115,6 +116,27 @@ static void links_are_inside_when_they_do_not_climb_out(void **state)
     assert_false(era_tree_link_inside("", ".."));
 }
 
+static void the_greatest_request_fits_a_frame(void **state)
+{
+    struct era_run_request request = {.id = "r1", .workdir = "/"};
+    char *big = malloc(ERA_RUN_BYTES_MAX);
+    assert_non_null(big);
+    memset(big, 'x', ERA_RUN_BYTES_MAX);
+    /* argv, env and workdir with their NULs are ERA_RUN_BYTES_MAX together */
+    const size_t small = ERA_ARGV_MAX - 1 + 3 * ERA_ENV_MAX;
+    big[ERA_RUN_BYTES_MAX - 1 - small - 2] = '\0';
+    for (size_t i = 0; i < ERA_ARGV_MAX - 1; i++)
+        assert_int_equal(era_strv_add(&request.argv, ""), 0);
+    assert_int_equal(era_strv_add(&request.argv, big), 0);
+    for (size_t i = 0; i < 3 * ERA_ENV_MAX; i++)
+        assert_int_equal(era_strv_add(&request.env, ""), 0);
+    struct era_buffer frames = {0};
+    assert_int_equal(era_message_append(&frames, ERA_FRAME_RUN, 0, era_run_request_encode, &request), 0);
+    era_buffer_clear(&frames);
+    era_run_request_clear(&request);
+    free(big);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +145,7 @@ int main(void)
         cmocka_unit_test(a_run_request_comes_back_whole_or_not_at_all),
         cmocka_unit_test(an_outcome_comes_back_and_must_have_a_verdict),
         cmocka_unit_test(names_that_are_no_plain_paths_are_refused),
+        cmocka_unit_test(the_greatest_request_fits_a_frame),
         cmocka_unit_test(links_are_inside_when_they_do_not_climb_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
