@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,15 @@ class Agent:
     def status(self, vm: str) -> str:
         """The VM's status."""
         return str(self.run("vm", "show", "--vm", vm, check=True).json()["status"])
+
+
+def copy_programs(folder: pathlib.Path) -> pathlib.Path:
+    """A copy of the programs for another user, who may not look into this checkout; where `agent` is."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    folder.chmod(0o755)
+    for name in ("agent", "era-shim", "era-init", "era-unpack"):
+        shutil.copy(BUILD / "src" / "main" / name, folder)
+    return folder / "agent"
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conftest import BUILD, Agent, loop_devices_of, processes_of
+from tests.conftest import Agent, copy_programs, loop_devices_of, processes_of
 
 CREATE = ("vm", "create", "--language", "python")
 TEMP = ("vm", "temp", "--language", "python", "--cmd")
@@ -179,14 +179,12 @@ def as_nobody() -> Iterator[Callable[..., subprocess.CompletedProcess[bytes]]]:
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        for name in ("agent", "era-shim", "era-init", "era-unpack"):
-            shutil.copy(BUILD / "src" / "main" / name, folder)
+        program = copy_programs(pathlib.Path(folder))
         os.mkdir(f"{folder}/home")
         os.chown(f"{folder}/home", 65534, 65534)
 
         def run(*args: str) -> subprocess.CompletedProcess[bytes]:
-            words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"{folder}/agent", *args]
+            words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(program), *args]
             env = {"PATH": os.environ["PATH"], "HOME": f"{folder}/home", "AGENT_STATE_DIR": f"{folder}/home/state"}
             return subprocess.run(words, env=env, cwd="/", capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Agent, eventually, shim_of
+from tests.conftest import Agent, copy_programs, eventually, shim_of
 
 HOST = pathlib.Path(__file__).with_name("network_host.py")
 
@@ -252,12 +252,13 @@ def test_an_ordinary_user_has_a_network_too(site: Site) -> None:
     nobody = 65534
     agent = Agent(state)
     script = "mount -t tmpfs era /dev/net; mknod -m 666 /dev/net/tun c 10 200; exec \"$@\""
+    copy = str(copy_programs(state / "bin"))
     become = ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups"]
 
     def run(*args: str) -> str:
         words = site.within(*args)
         at = words.index("--") + 1
-        words = [*words[:at], "unshare", "-m", "sh", "-ec", script, "sh", *become, *words[at:]]
+        words = [*words[:at], "unshare", "-m", "sh", "-ec", script, "sh", *become, copy, *words[at + 1 :]]
         done = subprocess.run(words, env=agent.env, capture_output=True, timeout=60)
         assert done.returncode == 0, done
         return done.stdout.decode()
