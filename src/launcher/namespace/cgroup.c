@@ -155,16 +155,64 @@ int cgroup_create(const struct era_guest_config *config, struct cgroup *ret_cgro
     return 0;
 }
 
-int cgroup_attach(const struct cgroup *cgroup, pid_t pid)
+const struct cgroup_entry cgroup_entry_none = {.birth_fd = -EBADF, .tasks_fds = {-EBADF, -EBADF, -EBADF}};
+
+void cgroup_entry_close(struct cgroup_entry *entry)
 {
-    char text[32];
-    snprintf(text, sizeof text, "%d", (int)pid);
+    era_closep(&entry->birth_fd);
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+        era_closep(&entry->tasks_fds[i]);
+}
+
+/* One controller's way in; the controllers of v2 share theirs. */
+static int open_entry(const struct cgroup *cgroup, enum cgroup_controller controller, struct cgroup_entry *entry)
+{
+    bool v2 = cgroup->hierarchy.places[controller].v2;
+    char path[512];
+    if (!cgroup->made[controller] || (v2 && entry->birth_fd >= 0))
+        return 0;
+    int r = group_path(cgroup, controller, v2 ? "" : "tasks", path);
+    if (r < 0)
+        return r;
+    int fd = open(path, (v2 ? O_RDONLY | O_DIRECTORY : O_WRONLY) | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    *(v2 ? &entry->birth_fd : &entry->tasks_fds[controller]) = fd;
+    return 0;
+}
+
+int cgroup_entry_open(const struct cgroup *cgroup, struct cgroup_entry *ret_entry, struct era_error *err)
+{
+    struct cgroup_entry entry = cgroup_entry_none;
     for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
-        int r = cgroup->made[i] ? set(cgroup, (enum cgroup_controller)i, "cgroup.procs", text) : 0;
+        int r = open_entry(cgroup, (enum cgroup_controller)i, &entry);
+        if (r >= 0)
+            continue;
+        cgroup_entry_close(&entry);
+        return era_error_set(err, -r, "vm_start_failed", "cannot open the guest's control group: %s", strerror(-r));
+    }
+    *ret_entry = entry;
+    return 0;
+}
+
+int cgroup_enter(const struct cgroup_entry *entry)
+{
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        int r = entry->tasks_fds[i] >= 0 ? era_write_full(entry->tasks_fds[i], "0", 1) : 0;
         if (r < 0)
             return r;
     }
     return 0;
+}
+
+int cgroup_attach(const struct cgroup_entry *entry, pid_t pid)
+{
+    if (entry->birth_fd < 0)
+        return 0;
+    _cleanup_close_ int procs = openat(entry->birth_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    char text[32];
+    snprintf(text, sizeof text, "%d", (int)pid);
+    return procs < 0 ? -errno : era_write_full(procs, text, strlen(text));
 }
 
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup)

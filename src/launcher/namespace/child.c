@@ -38,6 +38,11 @@ static int die_with_parent(struct child *child)
     return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
 }
 
+static int enter_cgroups(struct child *child)
+{
+    return cgroup_enter(child->plan->cgroups);
+}
+
 /* The parent writes "go" with the mounts that it made, or closes. */
 static int wait_for_parent(struct child *child)
 {
@@ -248,7 +253,9 @@ static const struct {
 } steps[] = {
     /* needs nothing; leaves a child that cannot outlive the shim. Again after the change of uid, which forgets it */
     {"die with parent", die_with_parent},
-    /* needs the parent's go: uids are mapped, limits are set, the network is there; leaves the parent's mounts */
+    /* needs the groups that the parent made and opened; from here on all is counted and limited */
+    {"control groups", enter_cgroups},
+    /* needs the parent's go: uids are mapped, the network is there; leaves the parent's mounts */
     {"wait for parent", wait_for_parent},
     /* needs the maps; leaves uid 0 inside and no group of the host */
     {"become root inside", become_root_inside},

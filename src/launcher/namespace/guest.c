@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -120,10 +121,6 @@ static int lend(struct namespace_guest *guest, const struct era_guest_config *co
     int r = idmap_write(guest->pid, config->uid_slot, privileged, err);
     if (r < 0)
         return r;
-    r = cgroup_attach(&guest->cgroup, guest->pid);
-    if (r < 0)
-        return era_error_set(err, -r, "vm_start_failed", "cannot move the guest into its control group: %s",
-                             strerror(-r));
     if (config->network == ERA_NETWORK_ALLOW_ALL && (r = pasta_start(guest->pid, &guest->pasta_fd, err)) < 0)
         return r;
 
@@ -144,12 +141,24 @@ static int lend(struct namespace_guest *guest, const struct era_guest_config *co
     return r;
 }
 
+static pid_t clone_into(unsigned long flags, int cgroup_fd, int *ret_pid_fd)
+{
+    struct clone_args args = {.flags = flags | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+                              .pidfd = (uint64_t)(uintptr_t)ret_pid_fd,
+                              .exit_signal = SIGCHLD,
+                              .cgroup = cgroup_fd >= 0 ? (uint64_t)cgroup_fd : 0};
+    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+
 static int give_birth(struct namespace_guest *guest, const struct child_plan *plan, struct era_error *err)
 {
     const unsigned long flags =
-        CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD | SIGCHLD;
+        CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD;
     int pid_fd = -EBADF;
-    pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, &pid_fd, NULL, 0);
+    pid_t pid = clone_into(flags, plan->cgroups->birth_fd, &pid_fd);
+    bool born_outside = pid < 0 && errno == ENOSYS; /* a kernel, or a filter around us, without clone3 */
+    if (born_outside)
+        pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, &pid_fd, NULL, 0);
     if (pid == 0)
         child_main(plan);
     if (pid < 0) {
@@ -159,7 +168,10 @@ static int give_birth(struct namespace_guest *guest, const struct child_plan *pl
     }
     guest->pid = pid;
     guest->head.pid_fd = pid_fd;
-    return 0;
+    int r = born_outside ? cgroup_attach(plan->cgroups, pid) : 0;
+    return r < 0 ? era_error_set(err, -r, "vm_start_failed", "cannot move the guest into its control group: %s",
+                                 strerror(-r))
+                 : 0;
 }
 
 /* As root mounts are made in a namespace of the shim's own, where the host does not see them. */
@@ -207,7 +219,12 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     _cleanup_(free_addresses) struct ifaddrs *host_addresses = NULL;
     if (config->network == ERA_NETWORK_ALLOW_ALL && getifaddrs(&host_addresses) < 0)
         return era_error_errno(err, errno, "cannot list the host's addresses");
+    _cleanup_(cgroup_entry_close) struct cgroup_entry cgroups = cgroup_entry_none;
+    r = cgroup_entry_open(&guest->cgroup, &cgroups, err);
+    if (r < 0)
+        return r;
     const struct child_plan plan = {.config = config,
+                                    .cgroups = &cgroups,
                                     .privileged = privileged,
                                     .sync_fd = their_sync,
                                     .control_fd = their_control,

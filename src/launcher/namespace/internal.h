@@ -118,7 +118,27 @@ struct cgroup {
 /* Makes the groups and sets the limits; what cannot be is an error, or named in unenforced. */
 int cgroup_create(const struct era_guest_config *config, struct cgroup *ret_cgroup, char unenforced[ERA_UNENFORCED_MAX],
                   struct era_error *err);
-int cgroup_attach(const struct cgroup *cgroup, pid_t pid);
+
+/*
+ * How a child gets into its groups. Moving a process by its pid makes the
+ * kernel wait for all processors (the write side of cgroup_threadgroup_rwsem:
+ * a grace period of RCU, 10 ms and more), two ways do not: to be born in a
+ * group of v2 (clone3, CLONE_INTO_CGROUP, Linux 5.7), and for a process of one
+ * thread to write itself, "0", into `tasks` of v1 (cgroup_procs_write_start()
+ * in kernel/cgroup/cgroup.c, Linux 5.5; right but slower on older ones).
+ */
+struct cgroup_entry {
+    int birth_fd;                      /* owned: the group of v2; -EBADF without */
+    int tasks_fds[CGROUP_CONTROLLERS]; /* owned: `tasks` of v1; -EBADF without */
+};
+
+extern const struct cgroup_entry cgroup_entry_none;
+int cgroup_entry_open(const struct cgroup *cgroup, struct cgroup_entry *ret_entry, struct era_error *err);
+void cgroup_entry_close(struct cgroup_entry *entry);
+/* By the child, as its first step: into its groups of v1. */
+int cgroup_enter(const struct cgroup_entry *entry);
+/* By the parent, for a kernel without clone3: into the group of v2. */
+int cgroup_attach(const struct cgroup_entry *entry, pid_t pid);
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
 void cgroup_remove(struct cgroup *cgroup);
 void cgroup_sweep(const char *id);
@@ -142,6 +162,7 @@ struct child_failure {
 
 struct child_plan {
     const struct era_guest_config *config;
+    const struct cgroup_entry *cgroups;
     bool privileged;
     int sync_fd;    /* to the parent: go, mounts, and how it ended */
     int control_fd; /* becomes descriptor 3 of era-init */
