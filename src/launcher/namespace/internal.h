@@ -50,7 +50,8 @@ struct mount_option {
 
 /* A new file system, detached. */
 int mount_new(const char *type, const struct mount_option options[], unsigned attributes);
-/* A copy of an existing mount or of a part of one, detached, with these attributes and none of what lies below. */
+/* A copy of an existing mount or of a part of one, detached, with these attributes besides its own and none of what
+ * lies below. */
 int mount_clone(int dirfd, const char *path, unsigned attributes);
 /* Shows the mount with the ids of a user namespace. */
 int mount_idmap(int mount_fd, int userns_fd);

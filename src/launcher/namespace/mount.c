@@ -48,7 +48,7 @@ int mount_clone(int dirfd, const char *path, unsigned attributes)
     if (fd < 0)
         return -errno;
     struct mount_attr attr = {.attr_set = attributes};
-    int r = set_attributes(fd, &attr);
+    int r = attributes != 0 ? set_attributes(fd, &attr) : 0; /* a copy has those of its original */
     return r < 0 ? r : era_take_fd(&fd);
 }
 
