@@ -26,7 +26,7 @@ static inline size_t era_buffer_len(const struct era_buffer *buffer)
 
 static inline const uint8_t *era_buffer_data(const struct era_buffer *buffer)
 {
-    return buffer->data + buffer->start;
+    return buffer->data != NULL ? buffer->data + buffer->start : NULL; /* NULL + 0 is undefined */
 }
 
 /* Room for len more bytes at the end, or NULL; era_buffer_commit() says how many were written there. */
