@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
+#include "base/fault.h"
 
 #include <time.h>
 
@@ -12,7 +13,7 @@ static int64_t read_ns(clockid_t clock)
 
 int64_t era_clock_realtime_ns(void)
 {
-    return read_ns(CLOCK_REALTIME);
+    return read_ns(CLOCK_REALTIME) + ERA_FAULT_CLOCK_NS;
 }
 
 int64_t era_clock_monotonic_ns(void)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "guest/guest.h"
 
@@ -81,6 +82,7 @@ static _Noreturn void become_command(const struct era_run_request *request, cons
         await_go(stdio->go[0]);
     const struct report ready = {.kind = REPORT_READY, .value = getpid()};
     report_write(status_fd, &ready);
+    ERA_POINT("inside.exec");
     if (request->kind != ERA_RUN_COMMAND)
         worker_run(request, status_fd);
 
@@ -106,6 +108,7 @@ static _Noreturn void lead(const struct era_run_request *request, const struct s
         report_failure(status_fd, errno, "cannot become a subreaper", 126);
     const int keep[] = {fds[0], fds[1], fds[2], status_fd, stdio->go[0]};
     era_close_all_but(keep, sizeof keep / sizeof keep[0]); /* other runs' pipes, the shim */
+    ERA_POINT("inside.leading");
 
     pid_t command = fork();
     if (command < 0)
@@ -117,6 +120,7 @@ static _Noreturn void lead(const struct era_run_request *request, const struct s
     if (stdio->go[0] >= 0)
         close(stdio->go[0]);
 
+    ERA_POINT("inside.forked");
     struct report report = {.kind = REPORT_STARTED, .value = command};
     report_write(status_fd, &report);
     int wait_status = 0;
@@ -134,6 +138,7 @@ static _Noreturn void lead(const struct era_run_request *request, const struct s
         .peak_mem_kib = (uint64_t)usage.ru_maxrss,
     };
     report_write(status_fd, &report);
+    ERA_POINT("inside.reported");
     _exit(0);
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "guest/guest.h"
 
@@ -92,6 +93,7 @@ static void tick(struct guest *guest)
 static void shut_down(struct guest *guest, uint32_t grace_ms)
 {
     guest->shutting_down = true;
+    ERA_POINT("init.stopping");
     if (grace_ms == 0)
         _exit(0);
     kill(-1, SIGTERM);
@@ -112,7 +114,9 @@ static void start(struct guest *guest, const struct era_frame *frame)
     }
     if (r < 0 || run_find(guest, frame->stream) != NULL)
         _exit(1);
+    ERA_POINT("inside.taken");
     run_start(guest, frame->stream, &request);
+    ERA_POINT("inside.started");
     era_run_request_clear(&request);
 }
 
@@ -281,9 +285,11 @@ static int set_up(struct guest *guest, int control_fd)
 
 _Noreturn void era_init_main(int control_fd)
 {
+    ERA_POINT("init.begun");
     struct guest guest = {0};
     if (set_up(&guest, control_fd) < 0 || era_frame_append(&guest.out, ERA_FRAME_READY, 0, NULL, 0) < 0)
         _exit(1);
+    ERA_POINT("init.ready");
     for (;;) {
         flush_link(&guest);
         /* One event at a time: handling it may free what a second one points to. */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "guest/guest.h"
@@ -231,6 +232,7 @@ void run_give_window(struct guest *guest, struct run *run, int channel, uint32_t
 static void command_over(struct guest *guest, struct run *run)
 {
     run->over = true;
+    ERA_POINT("inside.over");
     for (int i = CHANNEL_STDOUT; i <= CHANNEL_STDERR; i++) {
         int left = 0;
         if (run->channels[i].fd >= 0 && run->tty)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "files/files.h"
 #include "guest/guest.h"
@@ -55,6 +56,7 @@ static int get(const struct era_run_request *request, struct era_error *err)
 
 _Noreturn void worker_run(const struct era_run_request *request, int status_fd)
 {
+    ERA_POINT("worker.begun");
     struct era_error err = {0};
     int r = request->kind == ERA_RUN_PUT ? put(request, &err) : get(request, &err);
     if (r < 0)

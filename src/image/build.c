@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "image/internal.h"
 
@@ -161,7 +162,9 @@ static int build_locked(struct build *build, struct era_image_info **ret_info, s
     if (recipe->pins != NULL && recipe->pins[0].package == NULL)
         return era_error_set(err, ENOTSUP, failed, "%s has no binaries for this machine's architecture",
                              recipe->reference);
+    ERA_POINT("build.begun");
     int r = make_root(build, err);
+    ERA_POINT("build.root");
     for (const struct era_image_pin *pin = recipe->pins; r >= 0 && pin != NULL && pin->package != NULL; pin++)
         r = add_pin(build, pin, err);
     struct era_image_helper_result result = {0};

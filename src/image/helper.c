@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "image/internal.h"
 
@@ -64,7 +65,7 @@ int era_image_helper_run(struct era_image_store *images, const struct era_strv *
         return era_error_oom(err);
     if (access(path, X_OK) < 0)
         return era_error_set(err, ENOENT, "tool_missing", "%s is not there: the installation is not complete", path);
-    const char *envp[] = {"PATH=/usr/bin:/bin", NULL};
+    const char *envp[] = {"PATH=/usr/bin:/bin", ERA_FAULT_VARIABLE, NULL};
     struct conversation talk = {.images = images};
     struct era_process_spec spec = {
         .path = path,

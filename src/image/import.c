@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "image/internal.h"
 
@@ -86,10 +87,12 @@ int era_image_store_import(struct era_image_store *images, const char *path, con
         r = open_archive(work, source, &opened, err);
     if (r < 0)
         return r;
+    ERA_POINT("image.archive");
     _cleanup_(era_image_info_freep) struct era_image_info *info = NULL;
     r = era_image_unpack_layout(work, is_directory ? source : opened, name != NULL ? name : "", &info, err);
     if (r < 0)
         return r;
+    ERA_POINT("image.unpacked");
     info->source = strdup("archive");
     if (info->source == NULL)
         return era_error_oom(err);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "image/internal.h"
 
@@ -84,6 +85,7 @@ static int pull_into(struct era_image_work *work, const char *reference, struct 
     int r = fetch(work, reference, err);
     if (r < 0)
         return r;
+    ERA_POINT("pull.fetched");
     _cleanup_close_ int layout = era_open_beneath(work->fd, "layout", O_RDONLY | O_DIRECTORY, 0);
     if (layout < 0)
         return era_error_set(err, -layout, failed, "skopeo left no image");

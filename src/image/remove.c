@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "image/internal.h"
 
@@ -49,7 +50,10 @@ static int remove_locked(struct era_image_store *images, const char *reference, 
         return era_error_errno(err, errno, "cannot remove the image %s", reference);
     if (fsync(images->fd) < 0)
         return era_error_errno(err, errno, "cannot remove the image %s", reference);
-    return era_image_remove_entry(images, work->name, err);
+    ERA_POINT("remove.moved");
+    r = era_image_remove_entry(images, work->name, err);
+    ERA_POINT("remove.removed");
+    return r;
 }
 
 int era_image_store_remove(struct era_image_store *images, const char *reference, struct era_error *err)

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -228,9 +229,14 @@ static int run(int argc, char *argv[], struct era_error *err)
         return era_error_invalid(err, "command", "usage: era-unpack layers|package|archive|finish|hash|remove …");
     struct request request;
     int r = parse_request(command, argc, argv, &request, err);
+    ERA_POINT("unpack.begun");
     if (r >= 0)
         r = era_sandbox_enter(request.work_dir, err);
-    return r < 0 ? r : command->run(&request, err);
+    ERA_POINT("unpack.sandboxed");
+    if (r >= 0)
+        r = command->run(&request, err);
+    ERA_POINT("unpack.done");
+    return r;
 }
 
 int era_unpack_main(int argc, char *argv[])

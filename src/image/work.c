@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "image/internal.h"
 
@@ -67,6 +68,7 @@ int era_image_lock_take(struct era_image_store *images, const char *name, struct
         }
         if (r >= 0 && is_still(images->fd, taken.name, fd)) {
             taken.fd = era_take_fd(&fd);
+            ERA_POINT("image.locked");
             *ret_lock = taken;
             *ret_waited = waited;
             return 0;
@@ -121,6 +123,7 @@ int era_image_work_new(struct era_image_store *images, struct era_image_work **r
         return era_error_oom(err);
     }
     *ret_work = era_take_ptr(work);
+    ERA_POINT("image.work");
     return 0;
 }
 
@@ -243,8 +246,10 @@ int era_image_work_commit(struct era_image_work *work, const struct era_image_in
     int r = era_image_name_encode(info->reference, name);
     if (r >= 0)
         r = assemble(work, info);
+    ERA_POINT("image.assembled");
     if (r >= 0)
         r = put_in_place(work, name);
+    ERA_POINT("image.placed");
     if (r >= 0 && fsync(images->fd) < 0)
         r = -errno;
     if (r == -ENOSPC || r == -EDQUOT)
@@ -252,6 +257,7 @@ int era_image_work_commit(struct era_image_work *work, const struct era_image_in
     if (r < 0)
         return era_error_errno(err, -r, "cannot store the image %s", info->reference);
 
+    ERA_POINT("image.synced");
     /* What it took the place of goes, or waits as .old-* for its users. */
     _cleanup_close_ int held = -EBADF;
     char old[64];

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "launcher/launcher.h"
 #include "shim/shim.h"
@@ -66,6 +67,7 @@ int main(int argc, char **argv)
         return 2;
     }
     leave_starter();
+    ERA_POINT("shim.started");
     static struct shim shim = {.listen.fd = -EBADF, .runs_dir = -EBADF, .out_dir = -EBADF};
     shim_launch(&shim); /* comes back with a guest, or not at all */
     if (shim.guest == NULL)
@@ -74,5 +76,6 @@ int main(int argc, char **argv)
         shim.guest->ops->free(shim.guest);
         return 1;
     }
+    ERA_POINT("shim.confined");
     shim_loop(&shim);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "files/files.h"
 #include "service/service.h"
 
@@ -141,7 +142,9 @@ int era_vm_copy_in(struct era *era, const char *id, const char *host_path, const
     r = open_copy(era, id, ERA_RUN_PUT, guest_path, name, &run, err);
     if (r < 0)
         return r;
+    ERA_POINT("copy.opened");
     r = feed(run, source, err);
+    ERA_POINT("copy.fed");
     era_run_free(run);
     return r;
 }

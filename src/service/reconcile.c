@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "service/service.h"
 
@@ -55,10 +56,13 @@ static int reconcile_runs(struct era *era, const char *vm_id, bool alive, bool *
 static int abandon(struct era *era, const struct era_vm_record *record, struct era_error *err)
 {
     shim_sweep(era, record->id);
+    ERA_POINT("abandon.swept");
     (void)era_remove_tree_at(era->vms_fd, record->id);
+    ERA_POINT("abandon.folder");
     struct era_volume_record volume;
     bool own = era_store_volume_get(era->store, record->id, &volume, NULL) >= 0;
     int r = era_store_vm_delete(era->store, record->id, err);
+    ERA_POINT("abandon.record");
     if (r >= 0 && own)
         (void)volume_discard(era, record->id, NULL);
     return r < 0 ? r : era_error_set(err, ENOENT, "vm_not_found", "no VM has the id %s", record->id);
@@ -79,8 +83,10 @@ int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error
         if (op == -EAGAIN)
             return 0;
         shim_sweep(era, record->id);
+        ERA_POINT("reconcile.swept");
         if (folder >= 0)
             (void)unlinkat(folder, "vm.sock", 0);
+        ERA_POINT("reconcile.socket");
         int r = era_store_vm_set_status(era->store, record->id, ERA_VM_STOPPED, err);
         if (r < 0)
             return r;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "service/service.h"
 
@@ -94,6 +95,7 @@ static int record_and_go(struct era_run *run, struct era_error *err)
     int r = era_store_run_insert(run->era->store, &record, err);
     if (r < 0)
         return r;
+    ERA_POINT("run.recorded");
     run->recorded = true;
     era_str_copy(run->result.run_id, sizeof run->result.run_id, record.id);
     r = era_go_append(&run->out, record.id);
@@ -131,9 +133,11 @@ int era_run_start(struct era *era, const char *id, const struct era_run_spec *sp
     int r = stage_files(era, id, spec, err);
     if (r < 0)
         return r;
+    ERA_POINT("run.staged");
     _cleanup_close_ int fd = vm_connect(era, id, err);
     if (fd < 0)
         return fd;
+    ERA_POINT("run.connected");
     struct era_run_request request = {.kind = ERA_RUN_COMMAND};
     struct era_run *run = NULL;
     bool record = (spec->flags & ERA_RUN_LOG) != 0;
@@ -146,11 +150,14 @@ int era_run_start(struct era *era, const char *id, const struct era_run_spec *sp
     era_run_request_clear(&request);
     if (r < 0 || run == NULL)
         return r;
+    ERA_POINT("run.opened");
     r = flush_start(run, err);
+    ERA_POINT("run.sent");
     if (r >= 0 && record) {
         r = record_and_go(run, err);
         if (r >= 0)
             r = flush_start(run, err);
+        ERA_POINT("run.gone");
     }
     if (r < 0) {
         era_run_free(run);
@@ -202,8 +209,10 @@ static int end_run(struct era_run *run, const struct era_run_outcome *outcome, s
 {
     run->result.outcome = *outcome;
     run->ended = true;
+    ERA_POINT("run.ended");
     if (run->recorded)
         (void)era_store_run_finish(run->era->store, run->vm_id, run->result.run_id, outcome, NULL);
+    ERA_POINT("run.finished");
     *ret_event = (struct era_event){.type = ERA_EVENT_EXIT};
     return 1;
 }

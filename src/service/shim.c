@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "service/service.h"
 
@@ -51,7 +52,7 @@ struct start {
 static int start_program(void *userdata)
 {
     struct start *start = userdata;
-    char *const envp[] = {NULL};
+    char *const envp[] = {ERA_FAULT_VARIABLE, NULL};
     start->error = posix_spawn(&start->pid, start->path, start->actions, NULL, start->argv, envp);
     return 0;
 }
@@ -203,6 +204,7 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
     _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, false);
     if (lock < 0)
         return era_error_set(err, EBUSY, "vm_busy", "the VM is being started or ended by somebody else");
+    ERA_POINT("launch.locked");
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return era_error_errno(err, errno, "cannot make a socket pair");
@@ -226,7 +228,8 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
         return era_error_set(err, -r, "vm_start_failed", "cannot start the VM's shim: %s", strerror(-r));
     era_closep(&theirs);
     era_closep(&high_launch);
-    r = send_launch(ours, &launch);
+    ERA_POINT("launch.spawned");
+    r = ERA_POINT_OR("launch.sent", send_launch(ours, &launch));
     if (r >= 0)
         r = read_answer(ours, &ret_launch->launched, err);
     else
@@ -235,6 +238,7 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
         /* The lock is ours as well: when the shim's copy is closed it is gone. */
         return r;
     }
+    ERA_POINT("launch.answered");
     ret_launch->channel_fd = era_take_fd(&ours);
     return 0;
 }
@@ -295,10 +299,12 @@ int shim_stop(int folder_fd, uint32_t grace_ms, struct era_error *err)
         if (r >= 0)
             r = era_buffer_flush(&out, fd);
         era_buffer_clear(&out);
+        ERA_POINT("stop.asked");
         int64_t deadline = era_clock_monotonic_ns() + (int64_t)(grace_ms + STOP_SLACK_MS) * 1000000;
         if (r >= 0 && await_stopped(fd, deadline) < 0)
             return era_error_set(err, ETIMEDOUT, "vm_busy", "the VM's shim does not answer");
     }
+    ERA_POINT("stop.answered");
     /* It is on its way out: the lock falls with its last breath. */
     _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, true);
     return lock < 0 ? era_error_errno(err, -lock, "cannot wait for the VM's shim") : 0;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "service/service.h"
 
@@ -63,7 +64,7 @@ static int make_folder(struct era *era, const char *id, struct era_error *err)
 {
     int r = -ENOENT;
     for (int i = 0; i < MAKE_TRIES && r == -ENOENT; i++) { /* somebody who cleans it may remove it in between */
-        r = era_ensure_dir_at(era->vms_fd, id, 0700);
+        r = ERA_POINT_OR("create.folder", era_ensure_dir_at(era->vms_fd, id, 0700));
         _cleanup_close_ int folder = r < 0 ? r : shim_open_folder(era, id);
         r = folder < 0 ? folder : era_ensure_dir_at(folder, "mnt", 0755);
         if (r >= 0)
@@ -128,12 +129,15 @@ static int bring_up(struct era *era, struct era_vm_record *record, struct era_er
     int r = shim_start(era, record, folder, &launch, err);
     if (r < 0)
         return r;
+    ERA_POINT("create.launched");
     r = era_store_vm_set_ready(era->store, record->id, launch.launched.launcher, launch.launched.unenforced, err);
+    ERA_POINT("create.ready");
     if (r >= 0)
         r = shim_commit(&launch, err);
     shim_abandon(&launch);
     if (r < 0)
         return r;
+    ERA_POINT("create.committed");
     record->status = ERA_VM_READY;
     record->launcher = launch.launched.launcher;
     era_str_copy(record->unenforced, sizeof record->unenforced, launch.launched.unenforced);
@@ -143,11 +147,14 @@ static int bring_up(struct era *era, struct era_vm_record *record, struct era_er
 /* A VM that did not come to be leaves nothing. */
 static void take_back(struct era *era, const struct era_vm_record *record)
 {
+    ERA_POINT("undo.begun");
     _cleanup_close_ int folder = shim_open_folder(era, record->id);
     if (folder >= 0)
         (void)shim_stop(folder, 0, NULL);
     (void)era_remove_tree_at(era->vms_fd, record->id);
+    ERA_POINT("undo.folder");
     (void)era_store_vm_delete(era->store, record->id, NULL);
+    ERA_POINT("undo.record");
     if (record->ask.volume[0] != '\0' && era_str_eq(record->ask.volume, record->id))
         (void)volume_discard(era, record->id, NULL);
 }
@@ -170,8 +177,10 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
     _cleanup_close_ int creating = lock_take(era->state_fd, "create.lock", F_RDLCK, true);
     if (creating < 0)
         r = era_error_errno(err, -creating, "cannot lock the state directory");
+    ERA_POINT("create.locked");
     if (r >= 0)
         r = era_store_vm_insert(era->store, record, err);
+    ERA_POINT("create.recorded");
     if (r >= 0 && (r = bring_up(era, record, err)) < 0)
         take_back(era, record);
     if (r < 0) {
@@ -198,13 +207,17 @@ static int start_again(struct era *era, struct era_vm_record *record, int folder
         return era_error_set(err, EBUSY, "vm_busy", "the VM is being created");
     if (shim_alive(folder))
         return 0;
+    ERA_POINT("start.seized");
     shim_sweep(era, record->id);
     struct shim_launch launch = {.channel_fd = -EBADF};
     r = shim_start(era, record, folder, &launch, err);
+    ERA_POINT("start.launched");
     if (r >= 0)
         r = era_store_vm_set_ready(era->store, record->id, launch.launched.launcher, launch.launched.unenforced, err);
+    ERA_POINT("start.ready");
     if (r >= 0)
         r = shim_commit(&launch, err);
+    ERA_POINT("start.committed");
     shim_abandon(&launch);
     return r;
 }
@@ -362,12 +375,15 @@ int era_vm_stop(struct era *era, const char *id, struct era_error *err)
     _cleanup_close_ int folder = -EBADF;
     _cleanup_close_ int op = -EBADF;
     int r = seize(era, id, &folder, &op, err);
+    ERA_POINT("stop.seized");
     if (r >= 0)
         r = shim_stop(folder, STOP_GRACE_MS, err);
+    ERA_POINT("stop.down");
     if (r >= 0)
         r = era_store_vm_set_status(era->store, id, ERA_VM_STOPPED, err);
     if (r < 0)
         return r;
+    ERA_POINT("stop.recorded");
     struct era_vm_record record;
     era_closep(&op);
     r = vm_find(era, id, &record, err); /* the ends of its runs */
@@ -381,10 +397,12 @@ int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_
     _cleanup_close_ int folder = -EBADF;
     _cleanup_close_ int op = -EBADF;
     int r = seize(era, id, &folder, &op, err);
+    ERA_POINT("clean.seized");
     if (r >= 0)
         r = shim_stop(folder, 0, err);
     if (r < 0)
         return r;
+    ERA_POINT("clean.down");
     struct era_vm_record record;
     r = era_store_vm_get(era->store, id, &record, err);
     if (r < 0)
@@ -393,8 +411,10 @@ int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_
         shim_sweep(era, id); /* in case it was killed before */
     /* The record first: once op.lock goes with the folder, somebody else may take one, and must see the end. */
     r = era_store_vm_delete(era->store, id, err);
+    ERA_POINT("clean.forgotten");
     if (r >= 0)
         r = remove_folder(era, id, err);
+    ERA_POINT("clean.removed");
     if (r >= 0 && record.ask.volume[0] != '\0' && !keep_persist)
         r = volume_discard(era, record.ask.volume, err);
     era_vm_record_clear(&record);

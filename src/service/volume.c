@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/process.h"
 #include "service/service.h"
@@ -62,10 +63,13 @@ static int make_image(struct era *era, const char *name, uint32_t size_mib, stru
     _cleanup_free_ char *path = era_str_printf("%s/volumes/%s", era->state_dir, temporary);
     if (path == NULL)
         r = era_error_oom(err);
+    ERA_POINT("volume.sized");
     if (r >= 0)
         r = make_ext4(path, err);
+    ERA_POINT("volume.formatted");
     if (r >= 0 && renameat(era->volumes_fd, temporary, era->volumes_fd, final) < 0)
         r = fail(err, -errno, "name");
+    ERA_POINT("volume.named");
     if (r < 0)
         unlinkat(era->volumes_fd, temporary, 0);
     return r;
@@ -83,6 +87,7 @@ int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t
     int r = era_store_volume_insert(era->store, &volume, err);
     if (r < 0)
         return r;
+    ERA_POINT("volume.recorded");
     if (volume.kind == ERA_VOLUME_EXT4) {
         r = make_image(era, name, size_mib, err);
     } else {
@@ -103,11 +108,13 @@ int volume_discard(struct era *era, const char *name, struct era_error *err)
     if (r < 0)
         return r;
     /* The record first: a file without one is an orphan, a record without file would be a lie. */
+    ERA_POINT("discard.forgotten");
     char file[ERA_NAME_MAX + 16];
     name_unfinished(name, file); /* of a maker who was killed */
     (void)unlinkat(era->volumes_fd, file, 0);
     snprintf(file, sizeof file, "%s%s", name, volume.kind == ERA_VOLUME_EXT4 ? ".img" : "");
     r = era_remove_tree_at(era->volumes_fd, file);
+    ERA_POINT("discard.removed");
     return r < 0 ? era_error_errno(err, -r, "cannot remove the volume's file") : 0;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "shim/shim.h"
 
 /* Which frames a client may send in which state; everything else ends the connection. */
@@ -77,6 +78,7 @@ static int begin_stop(struct shim *shim, struct client *client, const struct era
     if (era_u32_decode(frame, &grace_ms) < 0 || grace_ms > ERA_TIMEOUT_MS_MAX)
         return -EBADMSG;
     client->state = CLIENT_STOPPING;
+    ERA_POINT("end.asked");
     int64_t deadline = era_clock_monotonic_ns() + (int64_t)(grace_ms + STOP_SLACK_MS) * 1000000;
     if (shim->stop_deadline_ns == 0 || deadline < shim->stop_deadline_ns)
         shim->stop_deadline_ns = deadline;

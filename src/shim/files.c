@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "shim/shim.h"
@@ -89,13 +90,14 @@ int runs_prepare(struct shim *shim)
 
 int runs_open(struct shim *shim, struct run *run, uint64_t cap)
 {
-    if (mkdirat(shim->runs_dir, run->id, 0700) < 0)
+    if (ERA_POINT_OR("keep.folder", mkdirat(shim->runs_dir, run->id, 0700)) < 0)
         return -errno;
     shim->logs_kept++;
     run->dirfd = openat(shim->runs_dir, run->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int r = run->dirfd < 0 ? -errno : 0;
     for (int i = 0; r >= 0 && i < 2; i++)
         r = log_open(&run->logs[i], run->dirfd, log_names[i], cap);
+    ERA_POINT("keep.logs");
     return r;
 }
 
@@ -134,8 +136,10 @@ void runs_close(struct shim *shim, struct run *run, struct era_run_outcome *outc
     if (era_outcome_encode(&result, outcome) >= 0)
         (void)era_write_file_atomic_at(run->dirfd, "result", era_buffer_data(&result), era_buffer_len(&result), 0600);
     era_buffer_clear(&result);
+    ERA_POINT("keep.result");
     for (int i = 0; i < 2; i++)
         publish(shim, run, log_names[i]);
+    ERA_POINT("keep.published");
     era_closep(&run->dirfd);
     prune(shim);
 }

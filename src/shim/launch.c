@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -143,17 +144,28 @@ void shim_launch(struct shim *shim)
         era_launch_decode(&frame, &shim->launch) < 0)
         give_up(shim, NULL);
     era_buffer_consume(&in, (size_t)taken);
+    ERA_POINT("shim.ordered");
+    if (ERA_FAULT_VARIABLE != NULL)
+        (void)era_strv_add(&shim->launch.env, ERA_FAULT_VARIABLE); /* to init */
 
     int r = runs_prepare(shim);
     if (r < 0) {
         era_error_errno(&err, -r, "cannot make the VM's folder");
         give_up(shim, &err);
     }
-    if (start_guest(shim, &err) < 0 || await_ready(shim, &err) < 0 || open_socket(shim, &err) < 0)
+    ERA_POINT("shim.prepared");
+    if (start_guest(shim, &err) < 0 || await_ready(shim, &err) < 0)
         give_up(shim, &err);
-    if (answer_launched(shim) < 0 || next_frame(SHIM_FD_LAUNCH, &in, &frame, &taken) <= 0 ||
-        frame.type != ERA_FRAME_COMMIT)
+    ERA_POINT("shim.guest");
+    if (open_socket(shim, &err) < 0)
+        give_up(shim, &err);
+    ERA_POINT("shim.listening");
+    if (answer_launched(shim) < 0)
         give_up(shim, NULL);
+    ERA_POINT("shim.answered");
+    if (next_frame(SHIM_FD_LAUNCH, &in, &frame, &taken) <= 0 || frame.type != ERA_FRAME_COMMIT)
+        give_up(shim, NULL);
+    ERA_POINT("shim.committed");
     era_buffer_clear(&in);
     close(SHIM_FD_LAUNCH);
 }

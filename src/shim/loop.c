@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "shim/shim.h"
@@ -28,11 +29,14 @@ void shim_rewatch(struct shim *shim, struct source *source, uint32_t events)
 /* The guest is dead: tells everyone, gives everything back, goes. */
 static _Noreturn void guest_gone(struct shim *shim)
 {
+    ERA_POINT("end.dead");
     while (shim->runs != NULL)
         run_lost(shim, shim->runs);
     unlink("vm.sock"); /* before the answer: who has it may start the VM anew */
     era_closep(&shim->listen.fd);
+    ERA_POINT("end.unlinked");
     shim->guest->ops->free(shim->guest);
+    ERA_POINT("end.freed");
     for (struct client *client = shim->clients; client != NULL; client = client->next) {
         if (client->state == CLIENT_STOPPING)
             (void)era_frame_append(&client->out, ERA_FRAME_STOPPED, 0, NULL, 0);

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/str.h"
 #include "shim/shim.h"
 
@@ -103,6 +104,7 @@ struct run *run_begin(struct shim *shim, struct client *client, const struct era
         era_error_oom(err);
         return NULL;
     }
+    ERA_POINT("keep.begun");
     run->client = client;
     run->next = shim->runs;
     shim->runs = run;
@@ -125,6 +127,7 @@ int run_go(struct shim *shim, struct run *run, const char *id, struct era_error 
         return -err->errnum;
     }
     start_clock(shim, run);
+    ERA_POINT("keep.gone");
     return era_frame_append(&shim->to_guest, ERA_FRAME_GO, run->stream, NULL, 0);
 }
 
@@ -180,6 +183,7 @@ static void explain(struct shim *shim, struct run *run, const struct era_run_end
 
 void run_ended(struct shim *shim, struct run *run, const struct era_run_ended *ended)
 {
+    ERA_POINT("keep.ended");
     struct era_run_outcome outcome = judge(shim, run, ended);
     bool failed = ended->errnum != 0 && outcome.verdict == ERA_VERDICT_EXITED;
     if (failed && run->kind != ERA_RUN_COMMAND) {

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
@@ -302,7 +303,7 @@ _Noreturn void child_main(const struct child_plan *plan)
 {
     struct child child = {.plan = plan, .mounts = {-EBADF, -EBADF, -EBADF}};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        int r = steps[i].run(&child);
+        int r = ERA_POINT_OR("child.step", steps[i].run(&child));
         if (r < 0)
             fail(&child, steps[i].name, r);
     }
@@ -317,6 +318,7 @@ _Noreturn void child_main(const struct child_plan *plan)
         fcntl(CONTROL_FD, F_SETFD, 0);
     else if (dup2(plan->control_fd, CONTROL_FD) < 0)
         _exit(1);
+    ERA_POINT("child.exec");
     char *const argv[] = {(char *)(uintptr_t) "era-init", NULL};
     char *const none[] = {NULL};
     syscall(SYS_execveat, init_fd, "", argv, plan->config->env != NULL ? plan->config->env : none, AT_EMPTY_PATH);

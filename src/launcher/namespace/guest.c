@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
@@ -121,8 +122,10 @@ static int lend(struct namespace_guest *guest, const struct era_guest_config *co
     int r = idmap_write(guest->pid, config->uid_slot, privileged, err);
     if (r < 0)
         return r;
+    ERA_POINT("guest.mapped");
     if (config->network == ERA_NETWORK_ALLOW_ALL && (r = pasta_start(guest->pid, &guest->pasta_fd, err)) < 0)
         return r;
+    ERA_POINT("guest.network");
 
     struct guest_mounts mounts = {-EBADF, -EBADF, -EBADF};
     if (privileged) {
@@ -131,8 +134,10 @@ static int lend(struct namespace_guest *guest, const struct era_guest_config *co
         if (r >= 0 && config->volume_path != NULL)
             r = volume_build(config, guest->volume_fd, userns, &mounts, err);
     }
+    ERA_POINT("guest.root");
     if (r >= 0 && (r = send_go(sync_fd, &mounts)) < 0)
         r = era_error_set(err, -r, "vm_start_failed", "the guest's first process died before it was set up");
+    ERA_POINT("guest.go");
     if (privileged)
         root_forget_scratch();
     era_closep(&mounts.root_fd);
@@ -198,12 +203,15 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     guest->volume_fd = guest->pasta_fd = -EBADF;
 
     int r = privileged ? leave_host_mounts(err) : 0;
+    ERA_POINT("guest.mounts");
     if (r >= 0 && config->volume_path != NULL)
         r = volume_lock(config, &guest->volume_fd, err);
+    ERA_POINT("guest.volume");
     if (r >= 0)
         r = cgroup_create(config, &guest->cgroup, guest->head.unenforced, err);
     if (r < 0)
         return r;
+    ERA_POINT("guest.cgroup");
 
     int control[2];
     int sync[2];
@@ -232,6 +240,7 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     r = give_birth(guest, &plan, err);
     if (r < 0)
         return r;
+    ERA_POINT("guest.born");
     era_closep(&their_sync);
     era_closep(&their_control);
     r = lend(guest, config, privileged, our_sync, err);
@@ -239,6 +248,7 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
         r = await_exec(our_sync, err);
     if (r < 0)
         return r;
+    ERA_POINT("guest.exec");
     *ret_guest = &era_take_ptr(guest)->head;
     return 0;
 }

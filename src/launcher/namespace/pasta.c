@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "launcher/namespace/internal.h"
 
@@ -104,6 +105,7 @@ static _Noreturn void keep(const char *pasta, int alive_fd)
         _exit(126);
     const int kept[] = {NETNS_FD, READY_FD};
     era_close_all_but(kept, 2);
+    ERA_POINT("network.kept");
 
     /* It takes a SIGPIPE that is ignored already for a failure to ignore it. */
     signal(SIGPIPE, SIG_DFL);
@@ -139,6 +141,7 @@ static _Noreturn void enter(const char *pasta, pid_t shim, int userns_fd, int ne
     const int kept[] = {NETNS_FD, READY_FD};
     era_close_all_but(kept, 2);
 
+    ERA_POINT("network.entered");
     int alive[2];
     if (pipe2(alive, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
         _exit(126);
