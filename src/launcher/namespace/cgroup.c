@@ -86,6 +86,10 @@ static int limit_memory(const struct cgroup *cgroup, uint32_t mem_mib)
     int r = set(cgroup, CGROUP_MEMORY, "memory.limit_in_bytes", bytes);
     if (r >= 0)
         r = set_if_there(cgroup, CGROUP_MEMORY, "memory.memsw.limit_in_bytes", bytes);
+    /* v1 counts what lies in TCP and UDP sockets apart from the rest, and not at all without a limit. */
+    snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)mem_mib << 20 >> 2);
+    if (r >= 0)
+        r = set_if_there(cgroup, CGROUP_MEMORY, "memory.kmem.tcp.limit_in_bytes", bytes);
     return r;
 }
 
