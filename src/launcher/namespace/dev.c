@@ -49,11 +49,14 @@ static int bind_device(int dev_fd, const char *name, dev_t number)
     return mount_attach(device, dev_fd, name);
 }
 
+/* A quarter of the memory: with the half that / may hold, files leave a quarter to those who delete them. */
 static int mount_shm(int dev_fd, uint32_t mem_mib)
 {
     char size[32];
-    snprintf(size, sizeof size, "%um", mem_mib / 2);
-    const struct mount_option options[] = {{"size", size}, {"nr_inodes", "16384"}, {"mode", "1777"}, {NULL, NULL}};
+    char inodes[32];
+    snprintf(size, sizeof size, "%um", mem_mib / 4);
+    snprintf(inodes, sizeof inodes, "%u", mem_mib * 32);
+    const struct mount_option options[] = {{"size", size}, {"nr_inodes", inodes}, {"mode", "1777"}, {NULL, NULL}};
     _cleanup_close_ int shm = mount_new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     if (shm < 0)
         return shm;
