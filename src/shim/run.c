@@ -65,6 +65,8 @@ static struct run *run_new(struct shim *shim, const struct era_run_request *requ
     run->timeout_ms = request->timeout_ms;
     run->cap = request->output_cap;
     run->held = (run->flags & ERA_RUN_HOLD) != 0;
+    for (struct run *other = shim->runs; other != NULL; other = other->next)
+        other->in_company = run->in_company = true;
     start_clock(shim, run);
     return run;
 }
@@ -131,6 +133,18 @@ int run_go(struct shim *shim, struct run *run, const char *id, struct era_error 
     return era_frame_append(&shim->to_guest, ERA_FRAME_GO, run->stream, NULL, 0);
 }
 
+/*
+ * The kernel counts whom it killed for want of memory in the whole VM. Whoever was alone with it and failed, failed
+ * of it, also where a parent made another status of its child's death. In company it may have been another's: then
+ * it takes the status of one that was killed, the command's own or, by a shell, that of its child.
+ */
+static bool lacked_memory(const struct shim *shim, const struct run *run, int exit_code)
+{
+    if (shim->guest->ops->oom_kills(shim->guest) <= run->oom_kills || run->stopped)
+        return false;
+    return run->in_company ? exit_code == EXIT_OOM : exit_code != 0;
+}
+
 /* The judgement: what a run's end means. */
 static struct era_run_outcome judge(const struct shim *shim, const struct run *run, const struct era_run_ended *ended)
 {
@@ -140,11 +154,10 @@ static struct era_run_outcome judge(const struct shim *shim, const struct run *r
         .cpu_us = ended->cpu_us,
         .peak_mem_kib = ended->peak_mem_kib,
     };
-    bool oom = shim->guest->ops->oom_kills(shim->guest) > run->oom_kills;
     if (run->timed_out) {
         outcome.verdict = ERA_VERDICT_TIMED_OUT;
         outcome.exit_code = EXIT_TIMED_OUT;
-    } else if (oom && !run->stopped && outcome.exit_code != 0) {
+    } else if (lacked_memory(shim, run, outcome.exit_code)) {
         outcome.verdict = ERA_VERDICT_OOM_KILLED;
         outcome.exit_code = EXIT_OOM;
     } else {

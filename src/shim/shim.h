@@ -83,6 +83,7 @@ struct run {
     bool held;             /* made ready, and waits for GO */
     bool timed_out;
     bool stopped;       /* ended by SIGKILL on behalf of its client */
+    bool in_company;    /* another run was there at some time */
     uint64_t oom_kills; /* of the guest when it began */
     struct run *next;
 };
