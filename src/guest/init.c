@@ -19,7 +19,7 @@
 #include "base/fd.h"
 #include "guest/guest.h"
 
-enum { KILL_INTERVAL_MS = 2 };
+enum { KILL_INTERVAL_MS = 2, REAPED_AT_ONCE = 64 };
 
 int guest_watch(struct guest *guest, struct source *source)
 {
@@ -55,12 +55,13 @@ void guest_set_tick(struct guest *guest, unsigned milliseconds)
 
 /* ---- children ----------------------------------------------------------- */
 
+/* A few at a time: orphans may die faster than they are reaped, and others wait to be heard, too. */
 static void reap_children(struct guest *guest)
 {
     struct signalfd_siginfo info;
     while (read(guest->signals.fd, &info, sizeof info) > 0)
         ;
-    for (;;) {
+    for (int i = 0; i < REAPED_AT_ONCE; i++) {
         int wait_status;
         struct rusage usage;
         pid_t pid = wait4(-1, &wait_status, WNOHANG, &usage);
@@ -72,6 +73,7 @@ static void reap_children(struct guest *guest)
                           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
         run_reaped(guest, pid, wait_status, cpu_us, (uint64_t)usage.ru_maxrss);
     }
+    (void)kill(getpid(), SIGCHLD);
 }
 
 static void tick(struct guest *guest)
