@@ -58,6 +58,7 @@ struct run {
     uint64_t pending; /* signals that came before that: bit signo - 1 */
     bool killing;
     bool killed;                /* it was, or is being */
+    int64_t killing_since_ns;   /* monotonic */
     bool reported;              /* the leader told the end, and is about to go */
     bool over;                  /* the command ended; output that it left is still to be sent */
     size_t remaining[CHANNELS]; /* bytes of it */
@@ -134,6 +135,8 @@ _Noreturn void worker_run(const struct era_run_request *request, int status_fd);
 
 /* kill.c: one pass over the descendants of a run; returns how many are still alive. */
 int kill_pass(const struct guest *guest, const struct run *run);
+/* The same with the rest of the guest stopped meanwhile. */
+int kill_pass_standing_still(const struct guest *guest, const struct run *run);
 
 /* report.c: by leader, command and worker. */
 void report_write(int status_fd, const struct report *report);

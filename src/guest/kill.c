@@ -4,7 +4,10 @@
  * collects (pid, parent) of every process, spreads the mark of the run's root
  * to its descendants until nothing changes, and kills what is marked. A process
  * that is being killed cannot fork any more, so that passes converge; the pids
- * limit bounds how much there can be.
+ * limit bounds how much there can be. Processes that live for less time than a
+ * pass takes, each the parent of the next, would still be missed for ever: when
+ * passes do not come to an end, all of the guest but init is stopped for one.
+ * That is one signal to all at once, which no fork can slip through.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +25,8 @@
 struct process {
     pid_t pid;
     pid_t parent;
-    bool dead; /* a zombie */
+    bool dead;    /* a zombie */
+    bool stopped; /* by a signal */
     bool marked;
 };
 
@@ -39,6 +43,7 @@ static bool parse_stat(char *text, struct process *ret_process)
         return false;
     ret_process->parent = (pid_t)value;
     ret_process->dead = after[2] == 'Z' || after[2] == 'X';
+    ret_process->stopped = after[2] == 'T';
     return true;
 }
 
@@ -58,7 +63,7 @@ static bool read_process(int proc_fd, const char *name, struct process *ret_proc
     return parse_stat(text, ret_process);
 }
 
-/* All processes of the guest: the count, or -errno. */
+/* All processes of the guest, by pid, as the kernel lists them: the count, or -errno. */
 static ssize_t list_processes(int proc_fd, struct process **ret_list)
 {
     int fd = openat(proc_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -103,17 +108,43 @@ static bool is_root(const struct guest *guest, const struct run *run, const stru
     return process->pid != 1 && process->parent == 1 && !is_leader(guest, process->pid);
 }
 
+static int compare_pids(const void *a, const void *b)
+{
+    pid_t left = ((const struct process *)a)->pid;
+    pid_t right = ((const struct process *)b)->pid;
+    return (left > right) - (left < right);
+}
+
+static struct process *find(struct process *list, size_t count, pid_t pid)
+{
+    const struct process key = {.pid = pid};
+    return count > 0 ? bsearch(&key, list, count, sizeof *list, compare_pids) : NULL;
+}
+
+/* A parent mostly has a lower pid than its children, so that one round is mostly enough. */
 static void mark(const struct guest *guest, const struct run *run, struct process *list, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         list[i].marked = is_root(guest, run, &list[i]);
     for (bool changed = true; changed;) {
         changed = false;
-        for (size_t i = 0; i < count; i++)
-            for (size_t j = 0; j < count && !list[i].marked; j++)
-                if (list[j].marked && list[j].pid == list[i].parent)
-                    list[i].marked = changed = true;
+        for (size_t i = 0; i < count; i++) {
+            const struct process *parent = list[i].marked ? NULL : find(list, count, list[i].parent);
+            if (parent != NULL && parent->marked)
+                list[i].marked = changed = true;
+        }
     }
+}
+
+static int kill_marked(const struct process *list, size_t count)
+{
+    int alive = 0;
+    for (size_t i = 0; i < count; i++)
+        if (list[i].marked && !list[i].dead) {
+            kill(list[i].pid, SIGKILL);
+            alive++;
+        }
+    return alive;
 }
 
 int kill_pass(const struct guest *guest, const struct run *run)
@@ -123,11 +154,28 @@ int kill_pass(const struct guest *guest, const struct run *run)
     if (count <= 0 || list == NULL)
         return (int)count;
     mark(guest, run, list, (size_t)count);
-    int alive = 0;
-    for (ssize_t i = 0; i < count; i++)
-        if (list[i].marked && !list[i].dead) {
-            kill(list[i].pid, SIGKILL);
-            alive++;
-        }
+    return kill_marked(list, (size_t)count);
+}
+
+int kill_pass_standing_still(const struct guest *guest, const struct run *run)
+{
+    _cleanup_free_ struct process *before = NULL;
+    _cleanup_free_ struct process *list = NULL;
+    ssize_t count_before = list_processes(guest->proc_fd, &before);
+    if (count_before <= 0 || before == NULL)
+        return (int)count_before;
+    kill(-1, SIGSTOP);
+    ssize_t count = list_processes(guest->proc_fd, &list);
+    if (count <= 0 || list == NULL) {
+        kill(-1, SIGCONT);
+        return (int)count;
+    }
+    mark(guest, run, list, (size_t)count);
+    int alive = kill_marked(list, (size_t)count);
+    for (ssize_t i = 0; i < count; i++) {
+        const struct process *was = find(before, (size_t)count_before, list[i].pid);
+        if (!list[i].marked && list[i].pid != 1 && (was == NULL || !was->stopped))
+            kill(list[i].pid, SIGCONT);
+    }
     return alive;
 }

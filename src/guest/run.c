@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "guest/guest.h"
+
+#define STAND_STILL_AFTER_NS INT64_C(100000000) /* time for many to die that hold much, with nobody else disturbed */
 
 struct run *run_find(const struct guest *guest, uint32_t stream)
 {
@@ -302,6 +305,7 @@ void run_kill(struct guest *guest, struct run *run)
     if (run->over || run->killing)
         return;
     run->killing = run->killed = true;
+    run->killing_since_ns = era_clock_monotonic_ns();
     if (run->leader != 0)
         kill(run->leader, SIGSTOP); /* what its death orphans would escape the passes */
     if (run_kill_on(guest, run))
@@ -310,7 +314,9 @@ void run_kill(struct guest *guest, struct run *run)
 
 bool run_kill_on(struct guest *guest, struct run *run)
 {
-    if (kill_pass(guest, run) != 0)
+    bool patient = era_clock_monotonic_ns() - run->killing_since_ns < STAND_STILL_AFTER_NS;
+    int left = patient ? kill_pass(guest, run) : kill_pass_standing_still(guest, run);
+    if (left != 0)
         return true;
     run->killing = false;
     if (run->reported) {
