@@ -65,6 +65,7 @@ static _Noreturn void become_command(const struct era_run_request *request, cons
     (void)prctl(PR_SET_DUMPABLE, 1); /* as any process is */
     reset_signals();
     offer_to_oom_killer();
+    (void)setpriority(PRIO_PROCESS, 0, 0); /* init is before all others */
     int r = take_stdio(request, stdio->theirs);
     if (r < 0)
         report_failure(status_fd, -r, "cannot set up stdin, stdout and stderr", 126);

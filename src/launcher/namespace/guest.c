@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -123,6 +124,8 @@ static int lend(struct namespace_guest *guest, const struct era_guest_config *co
     if (r < 0)
         return r;
     ERA_POINT("guest.mapped");
+    /* So that init is heard beside hundreds of busy commands, which go back to 0. An ordinary user may not. */
+    (void)setpriority(PRIO_PROCESS, (id_t)guest->pid, -20);
     if (config->network == ERA_NETWORK_ALLOW_ALL && (r = pasta_start(guest->pid, &guest->pasta_fd, err)) < 0)
         return r;
     ERA_POINT("guest.network");
