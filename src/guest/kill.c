@@ -4,10 +4,12 @@
  * collects (pid, parent) of every process, spreads the mark of the run's root
  * to its descendants until nothing changes, and kills what is marked. A process
  * that is being killed cannot fork any more, so that passes converge; the pids
- * limit bounds how much there can be. Processes that live for less time than a
- * pass takes, each the parent of the next, would still be missed for ever: when
- * passes do not come to an end, all of the guest but init is stopped for one.
- * That is one signal to all at once, which no fork can slip through.
+ * limit bounds how much there can be. A pass that finds nobody proves that
+ * nobody is left only when nobody was born meanwhile, which the last pid tells:
+ * processes that live for less time than a pass takes, each the parent of the
+ * next, may be missed by any number of passes. When they do not come to an end,
+ * all of the guest but init is stopped for one. That is one signal to all at
+ * once, which no fork can slip through.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -147,14 +149,39 @@ static int kill_marked(const struct process *list, size_t count)
     return alive;
 }
 
+/* The pid that was given last in the guest, to threads as well: see proc(5), loadavg. */
+static int64_t last_pid(int proc_fd)
+{
+    _cleanup_free_ char *text = NULL;
+    int r = era_read_file_at(proc_fd, "loadavg", 256, &text, NULL);
+    if (r < 0)
+        return r;
+    text[strcspn(text, "\n")] = '\0';
+    const char *last = strrchr(text, ' ');
+    uint64_t pid;
+    r = last != NULL ? era_parse_u64(last + 1, 0, INT32_MAX, &pid) : -EBADMSG;
+    return r < 0 ? r : (int64_t)pid;
+}
+
+/* Lists and kills; returns how many are left, or, should one be born meanwhile, might be. */
+static int pass(const struct guest *guest, const struct run *run, struct process **ret_list, size_t *ret_count)
+{
+    int64_t last_before = last_pid(guest->proc_fd);
+    ssize_t count = list_processes(guest->proc_fd, ret_list);
+    if (count <= 0 || *ret_list == NULL)
+        return count < 0 ? (int)count : -ENOMEM;
+    *ret_count = (size_t)count;
+    mark(guest, run, *ret_list, (size_t)count);
+    int alive = kill_marked(*ret_list, (size_t)count);
+    int64_t last_after = last_pid(guest->proc_fd);
+    return alive > 0 || (last_before >= 0 && last_before == last_after) ? alive : 1;
+}
+
 int kill_pass(const struct guest *guest, const struct run *run)
 {
     _cleanup_free_ struct process *list = NULL;
-    ssize_t count = list_processes(guest->proc_fd, &list);
-    if (count <= 0 || list == NULL)
-        return (int)count;
-    mark(guest, run, list, (size_t)count);
-    return kill_marked(list, (size_t)count);
+    size_t count;
+    return pass(guest, run, &list, &count);
 }
 
 int kill_pass_standing_still(const struct guest *guest, const struct run *run)
@@ -163,16 +190,13 @@ int kill_pass_standing_still(const struct guest *guest, const struct run *run)
     _cleanup_free_ struct process *list = NULL;
     ssize_t count_before = list_processes(guest->proc_fd, &before);
     if (count_before <= 0 || before == NULL)
-        return (int)count_before;
+        return count_before < 0 ? (int)count_before : -ENOMEM;
     kill(-1, SIGSTOP);
-    ssize_t count = list_processes(guest->proc_fd, &list);
-    if (count <= 0 || list == NULL) {
+    size_t count = 0;
+    int alive = pass(guest, run, &list, &count);
+    if (count == 0)
         kill(-1, SIGCONT);
-        return (int)count;
-    }
-    mark(guest, run, list, (size_t)count);
-    int alive = kill_marked(list, (size_t)count);
-    for (ssize_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct process *was = find(before, (size_t)count_before, list[i].pid);
         if (!list[i].marked && list[i].pid != 1 && (was == NULL || !was->stopped))
             kill(list[i].pid, SIGCONT);
