@@ -81,7 +81,7 @@ def witness(agent: Agent, second_vm: str, tmp_path: pathlib.Path) -> Iterator[Wi
 
 def run_program(agent: Agent, vm: str, name: str, *words: str, timeout: int = 60, **kwargs: Any) -> dict[str, Any]:
     """Runs one of programs/ in a VM as a recorded run, and returns its result."""
-    command = " ".join(["python3", "-", *words])
+    command = " ".join(["exec python3 -", *words])
     source = (PROGRAMS / name).read_bytes()
     limit = ("--timeout", str(timeout))
     return agent.run("vm", "run", "--vm", vm, *limit, "--stdin", "--cmd", command, input=source, **kwargs).json()

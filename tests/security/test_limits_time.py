@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A command whose time is up is dead with all that it started, whatever it does against that."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Agent, eventually, shim_of
+from tests.security.limits import (
+    PROGRAMS,
+    alive_in,
+    assert_usable,
+    group_file,
+    output_of,
+    run_program,
+    second_vm,
+    witness,
+)
+
+__all__ = ["second_vm", "witness"]
+pytestmark = pytest.mark.usefixtures("witness")
+
+TIMEOUT = 1
+DEAD_WITHIN = 1.0  # the promise
+SLACK = 3.0  # of a machine that is busy with other things, too
+
+
+@pytest.fixture(scope="module")
+def busy_vm(agent: Agent) -> Iterator[str]:
+    """A VM in which one unruly program follows the other."""
+    created = agent.create("--mem", "256", "--pids", "128")
+    yield created
+    agent.clean(created)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "ignores_every_signal",
+        "double_forks",
+        "makes_sessions",
+        "changes_its_user",
+        "stops_itself",
+        "stops_in_a_vfork",
+        "holds_the_pipes",
+        "renames_itself",
+        "is_a_subreaper",
+        "runs_away",
+        "runs_away_in_sessions",
+        "forks_faster_than_it_is_killed",
+        "vforks_for_ever",
+        "starts_threads_that_fork",
+        "traces_its_child",
+        "kills_its_leader",
+        "kills_its_leader_and_runs_away",
+        "kills_its_leader_and_runs_away_in_sessions",
+        "kills_its_leader_and_runs_away_in_a_crowd",
+        "wakes_its_leader",
+        "waits_for_everything",
+    ],
+)
+def test_nothing_outlives_its_time(agent: Agent, busy_vm: str, program: str) -> None:
+    """Dead with all descendants when the answer comes, within a second of the deadline; the VM lives on."""
+    keeper = shim_of(agent, busy_vm)
+    result = run_program(agent, busy_vm, "unruly.py", program, timeout=TIMEOUT)
+    assert alive_in(busy_vm) == []
+    assert (result["verdict"], result["exit_code"], result["timed_out"]) == ("timed_out", 124, True)
+    assert float(result["duration"].rstrip("s")) < TIMEOUT + DEAD_WITHIN + SLACK
+    assert_usable(agent, busy_vm)
+    assert shim_of(agent, busy_vm) == keeper, "the VM was started anew"
+    eventually(lambda: group_file(busy_vm, "pids.current") == 1)  # nor a zombie
+
+
+@pytest.mark.parametrize("words", ["1", "1 orphaned", "200", "200 orphaned"])
+def test_nobody_is_faster_than_the_kill(agent: Agent, tmp_path: pathlib.Path, words: str) -> None:
+    """Processes that are gone before /proc is read, and init busy with hundreds of orphans."""
+    program = tmp_path / "comets"
+    subprocess.run(["gcc", "-static", "-O2", "-o", program, PROGRAMS / "comets.c"], check=True)
+    vm = agent.create("--mem", "1024")
+    try:
+        agent.run("vm", "cp", str(program), f"{vm}:/tmp/comets", check=True)
+        beside = agent.start("vm", "exec", "--vm", vm, "--", "cat", stdin=-1, stdout=-1)
+        command = ("--timeout", str(TIMEOUT), "--cmd", f"exec /tmp/comets {words}")
+        result = agent.run("vm", "run", "--vm", vm, *command).json()
+        assert (result["verdict"], set(alive_in(vm))) == ("timed_out", {"era-run", "cat"})
+        assert float(result["duration"].rstrip("s")) < TIMEOUT + DEAD_WITHIN + SLACK
+        assert beside.communicate(b"still here", timeout=60)[0] == b"still here"
+        assert_usable(agent, vm)
+    finally:
+        agent.clean(vm)
+
+
+def test_ptrace_is_refused(agent: Agent, busy_vm: str) -> None:
+    """Of one's own child, too: what is not traced cannot be hidden from a kill."""
+    assert output_of(run_program(agent, busy_vm, "unruly.py", "traces_its_child", timeout=TIMEOUT)) == "refused\n"
