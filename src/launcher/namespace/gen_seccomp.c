@@ -77,25 +77,26 @@ static scmp_filter_ctx allow_filter(void)
     return filter;
 }
 
-static void deny_families(scmp_filter_ctx filter)
+/* call: "socket" or "socketpair", whose family and protocol are the arguments 0 and 2. */
+static void deny_families(scmp_filter_ctx filter, const char *call)
 {
     const int last = allowed_families[COUNT(allowed_families) - 1];
+    const int number = resolve(call);
     size_t next = 0;
     for (int family = 0; family <= last; family++) {
         if (family == allowed_families[next])
             next++;
         else
-            check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), resolve("socket"), 1,
+            check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), number, 1,
                                    SCMP_CMP(0, SCMP_CMP_MASKED_EQ, 0xFFFFFFFF, (uint64_t)family)),
-                  "socket");
+                  call);
     }
     /* Compared as 64 bits: what the kernel would cut off is refused as well. */
-    check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), resolve("socket"), 1,
-                           SCMP_CMP(0, SCMP_CMP_GT, (uint64_t)last, 0)),
-          "socket");
-    check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), resolve("socket"), 2, SCMP_CMP(0, SCMP_CMP_EQ, AF_NETLINK, 0),
+    check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), number, 1, SCMP_CMP(0, SCMP_CMP_GT, (uint64_t)last, 0)),
+          call);
+    check(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), number, 2, SCMP_CMP(0, SCMP_CMP_EQ, AF_NETLINK, 0),
                            SCMP_CMP(2, SCMP_CMP_GE, denied_netlink_first, 0)),
-          "socket");
+          call);
 }
 
 static scmp_filter_ctx deny_filter(void)
@@ -106,7 +107,8 @@ static scmp_filter_ctx deny_filter(void)
                                SCMP_CMP(denied_values[i].argument, SCMP_CMP_MASKED_EQ, denied_values[i].mask,
                                         denied_values[i].value)),
               denied_values[i].name);
-    deny_families(filter);
+    deny_families(filter, "socket");
+    deny_families(filter, "socketpair");
     return filter;
 }
 

@@ -404,11 +404,14 @@ static const struct {
     {"clone", 0, CLONE_NEWUSER, CLONE_NEWUSER},
     {"clone", 0, CLONE_NEWPID, CLONE_NEWPID},
     {"clone", 0, CLONE_NEWNET, CLONE_NEWNET},
-    {"ioctl", 1, 0xFFFFFFFF, TIOCSTI}, /* types into a terminal that the process shares with its caller */
-    {"ioctl", 1, 0xFFFFFFFF, 0x541C},  /* TIOCLINUX: pastes likewise */
+    {"ioctl", 1, 0xFFFFFFFF, TIOCSTI},  /* types into a terminal that the process shares with its caller */
+    {"ioctl", 1, 0xFFFFFFFF, 0x541C},   /* TIOCLINUX: pastes likewise */
+    {"ioctl", 1, 0xFFFFFFFF, TIOCSETD}, /* has the kernel load the module of a line discipline */
+    {"prlimit64", 0, 0xFFFFFFFF, 1}, /* of init: with none left it could start nothing, or be killed for its CPU time */
 };
 
-/* Sockets of other families are EPERM. Of the netlink protocols only routing is let in: libc asks it for addresses. */
+/* Sockets of other families are EPERM, and pairs of them. Of the netlink protocols only routing is let in: libc asks it
+ * for addresses. */
 static const int allowed_families[] = {AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
 static const uint64_t denied_netlink_first = NETLINK_ROUTE + 1;
 
