@@ -33,16 +33,49 @@ static bool peer_allowed(int fd)
     return peer.uid == geteuid() || peer.uid == 0;
 }
 
+/* Makes room for one more client, if need be by ending the oldest that has nothing under way. */
+static bool make_room(struct shim *shim, int clients_max)
+{
+    struct client *idle = NULL;
+    int count = 0;
+    for (struct client *client = shim->clients; client != NULL; client = client->next) {
+        bool waits = client->state == CLIENT_NEW || client->state == CLIENT_DONE;
+        if (waits && era_buffer_len(&client->out) == 0)
+            idle = client;
+        count++;
+    }
+    if (count < clients_max)
+        return true;
+    if (idle != NULL)
+        client_free(shim, idle);
+    return idle != NULL;
+}
+
+/* Others wait in the socket's queue until one of those that there are has gone. */
+static void set_deaf(struct shim *shim, bool deaf)
+{
+    if (deaf != shim->deaf)
+        shim_rewatch(shim, &shim->listen, deaf ? 0 : EPOLLIN);
+    shim->deaf = deaf;
+}
+
 void client_accept(struct shim *shim)
 {
+    if (!make_room(shim, CLIENTS_MAX)) {
+        set_deaf(shim, true);
+        return;
+    }
     _cleanup_close_ int fd = accept4(shim->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+        set_deaf(shim, shim->clients != NULL && !make_room(shim, 0));
     if (fd < 0 || !peer_allowed(fd))
         return;
     struct client *client = calloc(1, sizeof *client);
     if (client == NULL)
         return;
     client->source = (struct source){.kind = SOURCE_CLIENT, .fd = era_take_fd(&fd)};
-    if (shim_watch(shim, &client->source, EPOLLIN) < 0) {
+    client->events = EPOLLIN;
+    if (shim_watch(shim, &client->source, client->events) < 0) {
         era_closep(&client->source.fd);
         free(client);
         return;
@@ -64,6 +97,7 @@ void client_free(struct shim *shim, struct client *client)
     era_buffer_clear(&client->out);
     era_closep(&client->source.fd);
     free(client);
+    set_deaf(shim, false);
 }
 
 static void refuse(struct client *client, const struct era_error *err)
@@ -91,7 +125,8 @@ static int begin_stop(struct shim *shim, struct client *client, const struct era
 
 static int take_input(struct shim *shim, struct run *run, const struct era_frame *frame)
 {
-    if (frame->len > run->input_window || frame->len > ERA_FRAME_DATA_MAX || (run->flags & ERA_RUN_STDIN) == 0)
+    if (frame->len == 0 || frame->len > run->input_window || frame->len > ERA_FRAME_DATA_MAX ||
+        (run->flags & ERA_RUN_STDIN) == 0)
         return -EBADMSG;
     run->input_window -= frame->len;
     return era_frame_append(&shim->to_guest, ERA_FRAME_STDIN, run->stream, frame->payload, frame->len);
@@ -194,9 +229,10 @@ void client_flush(struct shim *shim, struct client *client)
         era_buffer_clear(&client->out); /* the read side will say that it is gone */
         r = 0;
     }
-    if ((r == -EAGAIN) != client->wants_room) {
-        client->wants_room = r == -EAGAIN;
-        shim_rewatch(shim, &client->source, EPOLLIN | (client->wants_room ? EPOLLOUT : 0));
+    uint32_t events = (shim_congested(shim) ? 0 : EPOLLIN) | (r == -EAGAIN ? EPOLLOUT : 0);
+    if (events != client->events) {
+        client->events = events;
+        shim_rewatch(shim, &client->source, events);
     }
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -87,27 +88,46 @@ static int start_guest(struct shim *shim, struct era_error *err)
     return r < 0 ? r : shim->launcher->start(&config, &shim->guest, err);
 }
 
-/* READY, or the guest's death, or the service's. */
-static int await_ready(struct shim *shim, struct era_error *err)
+/* Waits until the guest has more to read: 1 yes, 0 it is gone, -errno. */
+static int await_guest(const struct shim *shim, int64_t deadline_ns, struct era_error *err)
 {
     struct pollfd fds[] = {
         {.fd = shim->guest->control_fd, .events = POLLIN},
         {.fd = shim->guest->pid_fd, .events = POLLIN},
         {.fd = SHIM_FD_LAUNCH, .events = POLLRDHUP},
     };
+    int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
     int n;
     do
-        n = poll(fds, 3, READY_TIMEOUT_MS);
+        n = left_ms > 0 ? poll(fds, 3, (int)left_ms) : 0;
     while (n < 0 && errno == EINTR);
     if (n <= 0 || fds[2].revents != 0)
         return era_error_set(err, ETIMEDOUT, "vm_start_failed", "the guest did not answer in time");
-    struct era_frame frame;
-    ssize_t taken = 0;
-    int r = (fds[0].revents & POLLIN) != 0 ? next_frame(shim->guest->control_fd, &shim->from_guest, &frame, &taken) : 0;
-    if (r <= 0 || frame.type != ERA_FRAME_READY)
-        return era_error_set(err, EPIPE, "vm_start_failed", "the guest's init ended before it was ready");
-    era_buffer_consume(&shim->from_guest, (size_t)taken);
-    return 0;
+    return (fds[0].revents & POLLIN) != 0;
+}
+
+/* READY, or the guest's death, or the service's. A guest that stops in the middle of its word is no reason to wait. */
+static int await_ready(struct shim *shim, struct era_error *err)
+{
+    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)READY_TIMEOUT_MS * 1000000;
+    int r = era_set_nonblock(shim->guest->control_fd, true);
+    while (r >= 0) {
+        struct era_frame frame;
+        ssize_t taken = era_frame_decode(era_buffer_data(&shim->from_guest), era_buffer_len(&shim->from_guest), &frame);
+        if (taken > 0 && frame.type == ERA_FRAME_READY && frame.stream == 0 && frame.len == 0) {
+            era_buffer_consume(&shim->from_guest, (size_t)taken);
+            return 0;
+        }
+        if (taken != 0)
+            return era_error_set(err, EPROTO, "vm_start_failed", "the guest's init said something else than ready");
+        r = await_guest(shim, deadline_ns, err);
+        if (r < 0)
+            return r;
+        ssize_t n = r > 0 ? era_buffer_fill(&shim->from_guest, shim->guest->control_fd, 4096) : 0;
+        if (n == 0 || (n < 0 && n != -EAGAIN))
+            return era_error_set(err, EPIPE, "vm_start_failed", "the guest's init ended before it was ready");
+    }
+    return era_error_errno(err, -r, "cannot listen to the guest");
 }
 
 static int open_socket(struct shim *shim, struct era_error *err)

@@ -53,6 +53,10 @@ void log_write(struct run_log *log, int dirfd, const char *ring_name, const void
     len -= n;
     if (len == 0)
         return;
+    if (log->ring_max == 0) { /* a cap of 0 or 1: all that is kept is the head */
+        log->total += len;
+        return;
+    }
     if (log->ring_fd < 0)
         log->ring_fd = openat(dirfd, ring_name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (log->ring_fd >= 0)
@@ -97,8 +101,7 @@ uint64_t log_finish(struct run_log *log, int dirfd, const char *ring_name)
         int len = snprintf(mark, sizeof mark, "\n[… %llu bytes left out …]\n", (unsigned long long)dropped);
         (void)era_write_full(log->fd, mark, (size_t)len);
     }
-    uint64_t position = after_head > kept ? after_head % log->ring_max : 0;
-    if (kept > 0 && copy_ring(log, position, kept) < 0)
+    if (kept > 0 && copy_ring(log, dropped > 0 ? after_head % log->ring_max : 0, kept) < 0)
         dropped += kept;
     unlinkat(dirfd, ring_name, 0);
     return dropped + log->lost;

@@ -24,6 +24,11 @@ void shim_rewatch(struct shim *shim, struct source *source, uint32_t events)
     (void)epoll_ctl(shim->epoll_fd, EPOLL_CTL_MOD, source->fd, &event);
 }
 
+bool shim_congested(const struct shim *shim)
+{
+    return era_buffer_len(&shim->to_guest) > BACKLOG_MAX;
+}
+
 /* ---- the end ------------------------------------------------------------ */
 
 /* The guest is dead: tells everyone, gives everything back, goes. */
@@ -57,7 +62,8 @@ static void guest_hostile(struct shim *shim, const char *what)
 static bool take_output(struct shim *shim, struct run *run, const struct era_frame *frame)
 {
     int channel = frame->type == ERA_FRAME_STDOUT ? 1 : 2;
-    if (frame->len > run->window[channel - 1] || frame->len > ERA_FRAME_DATA_MAX)
+    /* Windows count bytes: frames without any would be counted by nothing. */
+    if (frame->len == 0 || frame->len > run->window[channel - 1] || frame->len > ERA_FRAME_DATA_MAX)
         return false;
     run->window[channel - 1] -= frame->len;
     run_output(shim, run, channel, frame->payload, frame->len);
@@ -122,9 +128,10 @@ static void flush_guest(struct shim *shim)
     int r = era_buffer_flush(&shim->to_guest, shim->guest->control_fd);
     if (r < 0 && r != -EAGAIN)
         era_buffer_clear(&shim->to_guest);
-    if ((r == -EAGAIN) != shim->guest_wants_room) {
-        shim->guest_wants_room = r == -EAGAIN;
-        shim_rewatch(shim, &shim->guest_source, EPOLLIN | (shim->guest_wants_room ? EPOLLOUT : 0));
+    uint32_t events = (shim_congested(shim) ? 0 : EPOLLIN) | (r == -EAGAIN ? EPOLLOUT : 0);
+    if (events != shim->guest_events) {
+        shim->guest_events = events;
+        shim_rewatch(shim, &shim->guest_source, events);
     }
 }
 
@@ -163,7 +170,8 @@ static void dispatch(struct shim *shim, const struct epoll_event *event)
         client_accept(shim);
         break;
     case SOURCE_GUEST:
-        read_guest(shim);
+        if ((event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0)
+            read_guest(shim);
         break;
     case SOURCE_GUEST_DEATH:
         read_guest(shim); /* what it said last */
@@ -189,6 +197,7 @@ static int set_up(struct shim *shim)
         return -errno;
     int r = era_set_nonblock(shim->guest->control_fd, true);
     struct source *const sources[] = {&shim->listen, &shim->guest_source, &shim->guest_death, &shim->timer};
+    shim->guest_events = EPOLLIN;
     for (size_t i = 0; r >= 0 && i < sizeof sources / sizeof sources[0]; i++)
         r = shim_watch(shim, sources[i], EPOLLIN);
     return r;

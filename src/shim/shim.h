@@ -26,10 +26,12 @@ enum {
 };
 
 enum {
-    RUNS_MAX = 128,      /* at once */
-    RUNS_KEPT = 100,     /* logs of finished ones */
-    KILL_GRACE_MS = 800, /* for a guest to end a run that timed out; then all of it ends */
-    STOP_SLACK_MS = 500, /* beyond the grace of a stop */
+    RUNS_MAX = 128,        /* at once */
+    RUNS_KEPT = 100,       /* logs of finished ones */
+    KILL_GRACE_MS = 800,   /* for a guest to end a run that timed out; then all of it ends */
+    STOP_SLACK_MS = 500,   /* beyond the grace of a stop */
+    CLIENTS_MAX = 256,     /* at once; one with nothing under way gives way to the next */
+    BACKLOG_MAX = 1 << 20, /* bytes for the guest; beyond that nobody is read who could add to them */
 };
 
 enum source_kind { SOURCE_LISTEN, SOURCE_GUEST, SOURCE_GUEST_DEATH, SOURCE_TIMER, SOURCE_CLIENT };
@@ -95,7 +97,7 @@ enum client_state { CLIENT_NEW, CLIENT_RUNNING, CLIENT_STOPPING, CLIENT_DONE, CL
 struct client {
     struct source source;
     enum client_state state;
-    bool wants_room; /* EPOLLOUT is on */
+    uint32_t events; /* that it is watched for */
     struct era_buffer in;
     struct era_buffer out;
     struct run *run; /* borrowed; NULL without */
@@ -108,10 +110,11 @@ struct shim {
     struct era_guest *guest; /* owned */
     int epoll_fd;
     struct source listen;
+    bool deaf; /* no more clients for now */
     struct source guest_source;
     struct source guest_death;
     struct source timer;
-    bool guest_wants_room;
+    uint32_t guest_events; /* that its connection is watched for */
     struct era_buffer from_guest;
     struct era_buffer to_guest;
     struct run *runs;
@@ -129,6 +132,8 @@ void shim_launch(struct shim *shim);
 /* loop.c */
 int shim_watch(struct shim *shim, struct source *source, uint32_t events);
 void shim_rewatch(struct shim *shim, struct source *source, uint32_t events);
+/* Whether the guest does not listen. A well-behaved one always does, and what waits for it is gone in a moment. */
+bool shim_congested(const struct shim *shim);
 _Noreturn void shim_loop(struct shim *shim);
 
 /* run.c */

@@ -196,7 +196,7 @@ int era_run_ended_decode(const struct era_frame *frame, struct era_run_ended *re
     ended.errnum = (int32_t)era_read_u32(&r);
     read_text(&r, ended.message, sizeof ended.message);
     if (era_reader_finish(&r) < 0 || ended.errnum < 0 || ended.errnum > 4095 || ended.wait_status < 0 ||
-        ended.wait_status > 0xFFFF)
+        ended.wait_status > 0xFFFF || ended.cpu_us > INT64_MAX || ended.peak_mem_kib > INT64_MAX)
         return -EBADMSG;
     *ret_ended = ended;
     return 0;
@@ -259,7 +259,7 @@ int era_window_decode(const struct era_frame *frame, struct era_window *ret_wind
     struct era_reader r = era_reader(frame->payload, frame->len);
     struct era_window window = {.channel = (uint8_t)read_enum(&r, 3)};
     window.bytes = era_read_u32(&r);
-    if (era_reader_finish(&r) < 0 || window.bytes > ERA_WINDOW_INITIAL)
+    if (era_reader_finish(&r) < 0 || window.bytes == 0 || window.bytes > ERA_WINDOW_INITIAL)
         return -EBADMSG;
     *ret_window = window;
     return 0;

@@ -88,8 +88,8 @@ int era_go_decode(const struct era_frame *frame, char ret_run_id[ERA_RUN_ID_MAX]
 /* ERA_FRAME_ENDED: what init saw. errnum != 0: the command could not be started, or the files not be moved. */
 struct era_run_ended {
     int32_t wait_status;
-    uint64_t cpu_us;
-    uint64_t peak_mem_kib;
+    uint64_t cpu_us;       /* ..INT64_MAX, as JSON and the store have no more */
+    uint64_t peak_mem_kib; /* ..INT64_MAX */
     int32_t errnum;
     char message[256]; /* what failed, from the guest: untrusted text */
 };
@@ -108,7 +108,7 @@ int era_error_decode(const struct era_frame *frame, struct era_error *ret_err);
 /* ERA_FRAME_WINDOW */
 struct era_window {
     uint8_t channel; /* 0..2 */
-    uint32_t bytes;
+    uint32_t bytes;  /* 1..ERA_WINDOW_INITIAL */
 };
 
 int era_window_decode(const struct era_frame *frame, struct era_window *ret_window);

@@ -95,7 +95,7 @@ static const struct era_launch launch = {
 };
 static const struct era_launched launched = {.launcher = ERA_LAUNCHER_NAMESPACE, .unenforced = "memory,cpu"};
 static const struct era_run_ended ended = {
-    .wait_status = 0xFF00, .cpu_us = UINT64_MAX, .peak_mem_kib = 77, .errnum = 4095, .message = "a\tb \xFF"};
+    .wait_status = 0xFF00, .cpu_us = INT64_MAX, .peak_mem_kib = 77, .errnum = 4095, .message = "a\tb \xFF"};
 static const struct era_run_outcome outcome = {.verdict = ERA_VERDICT_VM_LOST,
                                                .exit_code = 255,
                                                .wall_us = UINT64_MAX,
@@ -317,6 +317,8 @@ static void an_end_keeps_its_limits(void **state)
     assert_int_equal(ENDED_WITH(changed.errnum = 0), 0);
     assert_int_equal(ENDED_WITH(changed.wait_status = 0x10000), -EBADMSG);
     assert_int_equal(ENDED_WITH(changed.wait_status = -1), -EBADMSG);
+    assert_int_equal(ENDED_WITH(changed.cpu_us = UINT64_MAX), -EBADMSG);
+    assert_int_equal(ENDED_WITH(changed.peak_mem_kib = UINT64_MAX), -EBADMSG);
     assert_int_equal(ENDED_WITH(memset(changed.message, 'x', sizeof changed.message - 1)), 0);
     assert_int_equal(OUTCOME_WITH(changed.verdict = ERA_VERDICT_NONE), -EBADMSG);
     assert_int_equal(OUTCOME_WITH(changed.verdict = (enum era_verdict)(ERA_VERDICT_VM_LOST + 1)), -EBADMSG);
@@ -420,6 +422,8 @@ static void a_window_keeps_its_limits(void **state)
     _Static_assert(ERA_WINDOW_INITIAL == 0x40000, "the frame with one byte too many");
     assert_int_equal(era_window_decode(&channel, &window), -EBADMSG);
     assert_int_equal(era_window_decode(&bytes, &window), -EBADMSG);
+    const struct era_frame nothing = {.payload = (const uint8_t *)"\x01\0\0\0\0", .len = 5};
+    assert_int_equal(era_window_decode(&nothing, &window), -EBADMSG);
     assert_int_equal(window.bytes, 4711);
 }
 
