@@ -153,9 +153,7 @@ def shim_of(agent: Agent, vm: str) -> int:
 
 def all_groups() -> set[pathlib.Path]:
     """The control groups of all VMs there are, whosever they are."""
-    root = pathlib.Path("/sys/fs/cgroup")
-    return {path for parent in [*root.glob("*/agent"), root / "agent"] if parent.is_dir()
-            for path in parent.iterdir() if path.is_dir()}
+    return {path for path in pathlib.Path("/sys/fs/cgroup").glob("**/agent/*") if path.is_dir()}
 
 
 def groups_without_owner() -> set[pathlib.Path]:
@@ -179,8 +177,7 @@ def loop_devices_of(state: pathlib.Path) -> list[str]:
 
 def groups_of(vm: str) -> list[pathlib.Path]:
     """The control groups of a VM."""
-    root = pathlib.Path("/sys/fs/cgroup")
-    return [path for path in [*root.glob(f"*/agent/{vm}"), root / "agent" / vm] if path.is_dir()]
+    return [path for path in pathlib.Path("/sys/fs/cgroup").glob(f"**/agent/{vm}") if path.is_dir()]
 
 
 @pytest.fixture(scope="session")

@@ -47,18 +47,17 @@ static int set_if_there(const struct cgroup *cgroup, enum cgroup_controller cont
     return r == -ENOENT ? 0 : r;
 }
 
-/* In v2 a parent must hand a controller down before its children have it. */
+/* The parent of all our groups, and what it stands in. */
 static int hand_down(const char *agent_path, const char *controller)
 {
-    char path[512];
-    char word[32];
-    snprintf(word, sizeof word, "+%s", controller);
-    int r = era_str_format(path, sizeof path, "%s/../cgroup.subtree_control", agent_path);
-    if (r >= 0)
-        r = write_file(path, word);
-    if (r >= 0)
-        r = era_str_format(path, sizeof path, "%s/cgroup.subtree_control", agent_path);
-    return r < 0 ? r : write_file(path, word);
+    char parent[256];
+    era_str_copy(parent, sizeof parent, agent_path);
+    char *slash = strrchr(parent, '/');
+    if (slash == NULL)
+        return -EINVAL;
+    *slash = '\0';
+    int r = cgroup_hand_down(parent, controller);
+    return r < 0 ? r : cgroup_hand_down(agent_path, controller);
 }
 
 static int make_group(const struct cgroup *cgroup, enum cgroup_controller controller)
@@ -149,8 +148,9 @@ int cgroup_create(const struct era_guest_config *config, struct cgroup *ret_cgro
             cgroup_remove(&cgroup);
             return era_error_set(
                 err, -r, "limit_unenforceable",
-                "this host cannot enforce the %s limit (no control group: %s); --best-effort goes on without", name,
-                strerror(-r));
+                "this host cannot enforce the %s limit (no control group: %s); --best-effort goes on without%s", name,
+                r == -ENOTSUP && cgroup.hierarchy.undelegated ? "none was delegated to this user" : strerror(-r),
+                cgroup_advice(&cgroup.hierarchy));
         }
         size_t used = strlen(unenforced);
         snprintf(unenforced + used, ERA_UNENFORCED_MAX - used, "%s%s", used > 0 ? "," : "", name);
@@ -237,12 +237,12 @@ uint64_t cgroup_oom_kills(const struct cgroup *cgroup)
 }
 
 /* Waits until a process of the group has left it; false when there is none, or it stays. */
-static bool await_exit(const struct cgroup *cgroup, enum cgroup_controller controller, int timeout_ms)
+static bool await_exit(const char *group, int timeout_ms)
 {
     char path[512];
     _cleanup_free_ char *text = NULL;
     uint64_t pid = 0;
-    if (group_path(cgroup, controller, "cgroup.procs", path) < 0 ||
+    if (era_str_format(path, sizeof path, "%s/cgroup.procs", group) < 0 ||
         era_read_file_at(AT_FDCWD, path, PROCS_MAX, &text, NULL) < 0)
         return false;
     text[strcspn(text, "\n")] = '\0';
@@ -259,14 +259,14 @@ static bool await_exit(const struct cgroup *cgroup, enum cgroup_controller contr
  * The processes are dead, or dying with the first of their namespace: those of
  * a shim that was killed may take a while to give all their memory back.
  */
-static void remove_group(const struct cgroup *cgroup, enum cgroup_controller controller, const char *path)
+void cgroup_remove_at(const char *path)
 {
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)REMOVE_TIMEOUT_MS * 1000000;
     while (rmdir(path) < 0 && errno == EBUSY) {
         int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
         if (left_ms <= 0)
             return;
-        if (!await_exit(cgroup, controller, (int)left_ms))
+        if (!await_exit(path, (int)left_ms))
             (void)poll(NULL, 0, 1); /* the last one is on its way out of the group, and nothing tells when */
     }
 }
@@ -277,7 +277,7 @@ void cgroup_remove(struct cgroup *cgroup)
         char path[512];
         if (!cgroup->made[i] || group_path(cgroup, (enum cgroup_controller)i, "", path) < 0)
             continue;
-        remove_group(cgroup, (enum cgroup_controller)i, path);
+        cgroup_remove_at(path);
         cgroup->made[i] = false;
     }
 }
@@ -290,4 +290,6 @@ void cgroup_sweep(const char *id)
     for (int i = 0; i < CGROUP_CONTROLLERS; i++)
         cgroup.made[i] = cgroup.hierarchy.places[i].path[0] != '\0';
     cgroup_remove(&cgroup);
+    if (geteuid() != 0 && cgroup.hierarchy.v2_mount[0] != '\0')
+        cgroup_sweep_tree(cgroup.hierarchy.v2_mount, id);
 }

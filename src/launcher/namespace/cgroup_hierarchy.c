@@ -36,46 +36,78 @@ static bool has_word(const char *list, const char *separators, const char *word)
     return false;
 }
 
-static bool v2_has(const char *mount_point, const char *controller)
+bool cgroup_v2_has(const char *group, const char *controller)
 {
     char path[300];
     _cleanup_free_ char *text = NULL;
-    if (era_str_format(path, sizeof path, "%s/cgroup.controllers", mount_point) < 0 ||
+    if (era_str_format(path, sizeof path, "%s/cgroup.controllers", group) < 0 ||
         era_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
         return false;
     return has_word(text, " \n", controller);
 }
 
-static void note(struct cgroup_hierarchy *hierarchy, enum cgroup_controller controller, const char *mount_point,
-                 bool v2)
+static void note(struct cgroup_hierarchy *hierarchy, enum cgroup_controller controller, const char *parent, bool v2)
 {
     struct cgroup_place *place = &hierarchy->places[controller];
     bool better = place->path[0] == '\0' || (place->v2 && !v2);
-    if (better && era_str_format(place->path, sizeof place->path, "%s/agent", mount_point) >= 0)
+    if (better && era_str_format(place->path, sizeof place->path, "%s/agent", parent) >= 0)
         place->v2 = v2;
 }
 
-/* "36 35 98:0 / /mount/point rw,… shared:1 - cgroup source options": see proc(5). */
+/* The v2 tree. Root has its top; another user what was delegated to him. */
+static void note_v2(struct cgroup_hierarchy *hierarchy, const char *mount_root, const char *mount_point)
+{
+    bool has_any = false;
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+        has_any = has_any || cgroup_v2_has(mount_point, names[i]);
+    if (!has_any || !era_str_copy(hierarchy->v2_mount, sizeof hierarchy->v2_mount, mount_point))
+        return;
+    char delegated[256];
+    if (geteuid() != 0) {
+        hierarchy->undelegated = true;
+        if (cgroup_find_delegated(mount_root, mount_point, delegated) < 0)
+            return;
+        mount_point = delegated;
+    }
+    int found = 0;
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        if (!cgroup_v2_has(mount_point, names[i]))
+            continue;
+        note(hierarchy, (enum cgroup_controller)i, mount_point, true);
+        found++;
+    }
+    hierarchy->undelegated = hierarchy->undelegated && found < CGROUP_CONTROLLERS;
+}
+
+/* "36 35 98:0 /root /mount/point rw,… shared:1 - cgroup source options": see proc(5). */
 static void parse_mount(char *line, struct cgroup_hierarchy *hierarchy)
 {
+    enum { MOUNT_ROOT = 3, MOUNT_POINT = 4, FIELDS = 5 };
     char *after = strstr(line, " - ");
     if (after == NULL)
         return;
     *after = '\0';
     char *type = after + 3;
-    char *mount_point = line;
-    for (int field = 0; field < 4 && mount_point != NULL; field++)
-        mount_point = (mount_point = strchr(mount_point, ' ')) != NULL ? mount_point + 1 : NULL;
-    if (mount_point == NULL)
+    char *fields[FIELDS];
+    for (int i = 0; i < FIELDS; i++)
+        if ((fields[i] = strsep(&line, " ")) == NULL)
+            return;
+    if (era_str_starts_with(type, "cgroup2 ")) {
+        note_v2(hierarchy, fields[MOUNT_ROOT], fields[MOUNT_POINT]);
         return;
-    mount_point[strcspn(mount_point, " ")] = '\0';
-    char *options = strrchr(type, ' ');
-    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
-        if (era_str_starts_with(type, "cgroup2 ") && v2_has(mount_point, names[i]))
-            note(hierarchy, (enum cgroup_controller)i, mount_point, true);
-        else if (era_str_starts_with(type, "cgroup ") && options != NULL && has_word(options + 1, ",\n", names[i]))
-            note(hierarchy, (enum cgroup_controller)i, mount_point, false);
     }
+    char *options = strrchr(type, ' ');
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+        if (era_str_starts_with(type, "cgroup ") && options != NULL && has_word(options + 1, ",\n", names[i]))
+            note(hierarchy, (enum cgroup_controller)i, fields[MOUNT_POINT], false);
+}
+
+const char *cgroup_advice(const struct cgroup_hierarchy *hierarchy)
+{
+    if (!hierarchy->undelegated)
+        return "";
+    return "; to get a part of the control groups of your own, put `systemd-run --user --scope -p Delegate=yes` "
+           "before the command";
 }
 
 void cgroup_find(struct cgroup_hierarchy *ret_hierarchy)

@@ -93,7 +93,7 @@ int seccomp_install(void);
 /* The address inside at which the host's resolver answers: of the range for benchmarks (RFC 2544), never routed. */
 #define NETWORK_RESOLVER "198.18.0.53"
 
-/* ---- cgroup_hierarchy.c, cgroup.c --------------------------------------- */
+/* ---- cgroup_hierarchy.c, cgroup_delegated.c, cgroup.c ------------------- */
 
 enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CONTROLLERS };
 
@@ -105,10 +105,29 @@ struct cgroup_place {
 
 struct cgroup_hierarchy {
     struct cgroup_place places[CGROUP_CONTROLLERS];
+    char v2_mount[256]; /* where the v2 tree with controllers is mounted; "": nowhere */
+    bool undelegated;   /* the caller is not root, and no part of that tree with all controllers is his */
 };
 
 void cgroup_find(struct cgroup_hierarchy *ret_hierarchy);
 const char *cgroup_controller_name(enum cgroup_controller controller);
+/* Whether the v2 group at this path has the controller for its children. */
+bool cgroup_v2_has(const char *path, const char *controller);
+/* What to add to a refusal: how the caller gets a limit that this host cannot enforce for him. */
+const char *cgroup_advice(const struct cgroup_hierarchy *hierarchy);
+
+/* The name of the group that the processes of a group of ours move to, so that it may have children with limits. */
+#define CGROUP_CALLERS "agent-callers"
+
+/*
+ * The part of a v2 tree that an ordinary user may manage, as a path. The mount
+ * is described by its root within the tree and its mount point. -ENOENT: there is none.
+ */
+int cgroup_find_delegated(const char *mount_root, const char *mount_point, char to[256]);
+/* Hands a controller down from a v2 group to its children, and makes room for that. */
+int cgroup_hand_down(const char *group, const char *controller);
+/* Removes the groups of this VM wherever they are in a v2 tree: their maker may have sat elsewhere than we. */
+void cgroup_sweep_tree(const char *mount_point, const char *id);
 
 struct cgroup {
     struct cgroup_hierarchy hierarchy;
@@ -142,6 +161,8 @@ int cgroup_enter(const struct cgroup_entry *entry);
 int cgroup_attach(const struct cgroup_entry *entry, pid_t pid);
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
 void cgroup_remove(struct cgroup *cgroup);
+/* Waits for the processes of a group to end, and removes it. */
+void cgroup_remove_at(const char *path);
 void cgroup_sweep(const char *id);
 
 /* ---- pasta.c ------------------------------------------------------------ */

@@ -102,7 +102,8 @@ static void check_cgroups(struct list *list)
         if (slash != NULL)
             *slash = '\0';
         if (place->path[0] == '\0')
-            add(list, name, "missing", "no such controller: the limit needs --best-effort");
+            add(list, name, "missing", "%s: the limit needs --best-effort%s",
+                hierarchy.undelegated ? "not delegated to this user" : "no such controller", cgroup_advice(&hierarchy));
         else if (access(parent, W_OK) < 0)
             add(list, name, "missing", "%s is not ours to write: the limit needs --best-effort", parent);
         else
