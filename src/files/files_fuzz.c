@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tree streams of a hostile guest, on their way to a folder of the host. The
- * first byte says where the stream is cut in two; the rest is a script, one
+ * first byte says in pieces of what size it comes; the rest is a script, one
  * entry a line, "KIND NAME[\tCONTENT]", from which proper headers are made:
  * f file, d directory, s symlink, e end; anything else stands for its own bytes.
  * Whatever comes, nothing beside the copy may change, and all of it can be removed.
@@ -68,17 +68,17 @@ static void add_entry(struct era_buffer *stream, char *line)
     FUZZ_ASSERT(entry.size == 0 || era_buffer_append(stream, content, (size_t)entry.size) == 0);
 }
 
-static void copy(int work, const struct era_buffer *stream, size_t cut)
+/* In pieces of `piece` bytes. */
+static void copy(int work, const struct era_buffer *stream, size_t piece)
 {
     struct era_error err = {0};
     struct era_tree_sink *sink = NULL;
     const uint8_t *data = era_buffer_data(stream);
     size_t len = era_buffer_len(stream);
-    cut = cut < len ? cut : len;
     FUZZ_ASSERT(era_tree_sink_open(work, "copy", "copy", true, &sink, &err) == 0);
-    int r = era_tree_sink_feed(sink, data, cut, &err);
-    if (r >= 0 && cut < len)
-        r = era_tree_sink_feed(sink, data + cut, len - cut, &err);
+    int r = 0;
+    for (size_t at = 0; r >= 0 && at < len; at += piece)
+        r = era_tree_sink_feed(sink, data + at, piece < len - at ? piece : len - at, &err);
     if (r >= 0)
         r = era_tree_sink_finish(sink, &err);
     FUZZ_ASSERT(r >= 0 || (err.errnum > 0 && err.code[0] != '\0'));
@@ -100,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_ASSERT(mkdirat(scratch, "work", 0700) == 0);
     int work = openat(scratch, "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     FUZZ_ASSERT(work >= 0);
-    copy(work, &stream, data[0]);
+    copy(work, &stream, data[0] + 1u);
     close(work);
     era_buffer_clear(&stream);
     check_scratch();
