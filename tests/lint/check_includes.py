@@ -21,19 +21,21 @@ MODULES = {
     "files": ["base", "wire"],
     "store": ["base", "vm"],
     "image": ["base"],
-    "launcher": ["base", "vm", "wire"],
-    "guest": ["base", "files", "wire"],
+    "sandbox": ["base"],
+    "launcher": ["base", "sandbox", "vm", "wire"],
+    "guest": ["base", "files", "sandbox", "wire"],
     "shim": ["base", "launcher", "vm", "wire"],
     "service": ["base", "files", "image", "store", "vm", "wire"],
     # Two faces of libera: whatever they can do, a program that links it can do as well.
     "http": ["base"],
     "cli": ["base"],
-    "main": ["base", "cli", "files", "guest", "http", "image", "launcher", "service", "shim", "store", "vm", "wire"],
+    "main": ["base", "cli", "files", "guest", "http", "image", "launcher", "sandbox", "service", "shim", "store", "vm", "wire"],
 }
 
 # Who may include what of base: era-init is static and has libc alone, so that JSON stays out of it.
 NEVER = {
     "guest": ["base/json.h"],
+    "sandbox": ["base/json.h"],
     "wire": ["base/json.h"],
     "vm": ["base/json.h"],
     "files": ["base/json.h"],

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Agent, groups_of, shim_of
 
-# What root in a container needs: src/launcher/namespace/caps.c.
+# What root in a container needs: src/sandbox/caps.c.
 KEPT = {
     "chown": 0,
     "dac_override": 1,

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -25,7 +24,7 @@
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
-enum { CONTROL_FD = 3, NOFILE_SOFT = 1024, NOFILE_HARD = 65536, KEYCTL_JOIN_SESSION = 1 };
+enum { CONTROL_FD = 3, KEYCTL_JOIN_SESSION = 1 };
 
 struct child {
     const struct child_plan *plan;
@@ -140,27 +139,14 @@ static int make_proc(struct child *child)
 
 static int make_workspace(struct child *child)
 {
-    int root = child->mounts.root_fd;
-    int r = mount_point_at(root, "workspace", 0755);
-    if (r < 0)
-        return r;
-    _cleanup_close_ int workspace = openat(root, "workspace", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (workspace < 0)
-        return -errno;
-    r = mount_point_at(workspace, "in", 0755);
-    if (r >= 0)
-        r = mount_point_at(workspace, "out", 0755);
-    if (r < 0 || child->mounts.volume_fd < 0)
-        return r;
-    r = mount_point_at(workspace, "persist", 0755);
-    return r < 0 ? r : mount_attach(child->mounts.volume_fd, workspace, "persist");
+    return tree_make_workspace(child->mounts.root_fd, child->mounts.volume_fd);
 }
 
 static int write_etc(struct child *child)
 {
     if (child->plan->config->network != ERA_NETWORK_ALLOW_ALL)
         return 0;
-    return network_write_resolver(child->mounts.root_fd);
+    return tree_write_resolver(child->mounts.root_fd);
 }
 
 /* The new root is on top of the old one; afterwards the old one is gone. */
@@ -174,28 +160,7 @@ static int enter_root(struct child *child)
 
 static int set_rlimits(struct child *child)
 {
-    const struct {
-        int resource;
-        rlim_t soft, hard;
-    } limits[] = {
-        {RLIMIT_CORE, 0, 0},
-        {RLIMIT_NOFILE, NOFILE_SOFT, NOFILE_HARD},
-        {RLIMIT_NPROC, child->plan->config->pids + 1, child->plan->config->pids + 1},
-        {RLIMIT_STACK, 8u << 20, RLIM_INFINITY},
-    };
-    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        struct rlimit now;
-        if (getrlimit((unsigned)limits[i].resource, &now) < 0)
-            return -errno;
-        struct rlimit wanted = {.rlim_cur = limits[i].soft, .rlim_max = limits[i].hard};
-        if (wanted.rlim_max > now.rlim_max)
-            wanted.rlim_max = now.rlim_max;
-        if (wanted.rlim_cur > wanted.rlim_max)
-            wanted.rlim_cur = wanted.rlim_max;
-        if (setrlimit((unsigned)limits[i].resource, &wanted) < 0)
-            return -errno;
-    }
-    return 0;
+    return rlimits_set(child->plan->config->pids);
 }
 
 /* stdin, stdout, stderr of nobody; 3 the shim; what exec and the report still need is close-on-exec. */

@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #include "launcher/launcher.h"
+#include "sandbox/sandbox.h"
 
 /* Detached mounts; -EBADF where there is none. */
 struct guest_mounts {
@@ -41,25 +42,6 @@ uid_t idmap_base(uint32_t slot);
 /* Maps 0.. of the child's user namespace: to the slot's range by root, else to the caller (and his subuids). */
 int idmap_write(pid_t child, uint32_t slot, bool privileged, struct era_error *err);
 
-/* ---- mount.c: the mount API, each -errno or a descriptor ---------------- */
-
-struct mount_option {
-    const char *key; /* NULL ends a list */
-    const char *value;
-};
-
-/* A new file system, detached. */
-int mount_new(const char *type, const struct mount_option options[], unsigned attributes);
-/* A copy of an existing mount or of a part of one, detached, with these attributes besides its own and none of what
- * lies below. */
-int mount_clone(int dirfd, const char *path, unsigned attributes);
-/* Shows the mount with the ids of a user namespace. */
-int mount_idmap(int mount_fd, int userns_fd);
-/* Puts a detached mount on dirfd/name; a link there is not followed. */
-int mount_attach(int mount_fd, int dirfd, const char *name);
-/* Makes dirfd/name a directory that is none of the image's tricks: a link or file in its place is removed. */
-int mount_point_at(int dirfd, const char *name, mode_t mode);
-
 /* ---- root.c, volume.c --------------------------------------------------- */
 
 /* The overlay. `userns_fd` < 0: in the child, unprivileged. The working directory must be the VM's own folder. */
@@ -75,10 +57,8 @@ int volume_lock(const struct era_guest_config *config, int *ret_lock_fd, struct 
 int volume_build(const struct era_guest_config *config, int volume_fd, int userns_fd, struct guest_mounts *mounts,
                  struct era_error *err);
 
-/* ---- dev.c, proc.c, network.c, caps.c, seccomp.c: steps of the child, 0 or -errno ---- */
+/* ---- network.c, seccomp.c: steps of the child, 0 or -errno -------------- */
 
-int dev_mount(int root_fd, uint32_t mem_mib);
-int proc_mount(int root_fd);
 int network_raise_loopback(void);
 /*
  * What a guest with a network may not reach: the clouds' metadata, and the
@@ -86,12 +66,7 @@ int network_raise_loopback(void);
  * the host is given later are not covered.
  */
 int network_forbid(const struct ifaddrs *host);
-int network_write_resolver(int root_fd);
-int caps_drop(void);
 int seccomp_install(void);
-
-/* The address inside at which the host's resolver answers: of the range for benchmarks (RFC 2544), never routed. */
-#define NETWORK_RESOLVER "198.18.0.53"
 
 /* ---- cgroup_hierarchy.c, cgroup_delegated.c, cgroup.c ------------------- */
 

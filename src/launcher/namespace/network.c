@@ -184,18 +184,3 @@ int network_forbid(const struct ifaddrs *host)
     }
     return 0;
 }
-
-int network_write_resolver(int root_fd)
-{
-    static const char text[] = "nameserver " NETWORK_RESOLVER "\n";
-    int r = mount_point_at(root_fd, "etc", 0755);
-    if (r < 0)
-        return r;
-    _cleanup_close_ int etc = openat(root_fd, "etc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (etc < 0)
-        return -errno;
-    if (unlinkat(etc, "resolv.conf", 0) < 0 && errno != ENOENT)
-        return -errno;
-    _cleanup_close_ int fd = openat(etc, "resolv.conf", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    return fd < 0 ? -errno : era_write_full(fd, text, sizeof text - 1);
-}

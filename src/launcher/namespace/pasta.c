@@ -69,7 +69,7 @@ static _Noreturn void exec_pasta(const char *pasta)
         "-U",
         "none",
         "--dns-forward",
-        NETWORK_RESOLVER,
+        SANDBOX_RESOLVER,
         "--pid",
         ready,
         NULL,

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "launcher/namespace/internal.h"
+#include "sandbox/sandbox.h"
 
 /* Numbers of Documentation/admin-guide/devices.txt. */
 static const struct {

@@ -8,7 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "launcher/namespace/internal.h"
+#include "sandbox/sandbox.h"
 
 /* The calls themselves: older C libraries have no names for them. */
 static int sys_fsopen(const char *type, unsigned flags)

@@ -16,7 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "launcher/namespace/internal.h"
+#include "sandbox/sandbox.h"
 
 static const char *const hidden[] = {
     "acpi",          "asound",       "config.gz",     "kallsyms",   "kcore",         "keys",        "kmsg",

@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "launcher/namespace/internal.h"
+#include "sandbox/sandbox.h"
 
 /* What root needs inside a container to install packages, change users and serve; all of it ends at the user namespace.
  */
