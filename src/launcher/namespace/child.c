@@ -32,6 +32,14 @@ struct child {
     char detail[48]; /* of the step that failed */
 };
 
+/* The parent may be dead already. Without our copies of its ends, the sockets will say so. */
+static int close_parents_ends(struct child *child)
+{
+    close(child->plan->parent_sync_fd);
+    close(child->plan->parent_control_fd);
+    return 0;
+}
+
 static int die_with_parent(struct child *child)
 {
     (void)child;
@@ -219,6 +227,8 @@ static const struct {
 } steps[] = {
     /* needs nothing; leaves a child that cannot outlive the shim. Again after the change of uid, which forgets it */
     {"die with parent", die_with_parent},
+    /* leaves the parent as the only one at the other ends: its death before the line above is the end of them */
+    {"parent's ends", close_parents_ends},
     /* needs the groups that the parent made and opened; from here on all is counted and limited */
     {"control groups", enter_cgroups},
     /* needs the parent's go: uids are mapped, the network is there; leaves the parent's mounts */

@@ -238,6 +238,8 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
                                     .cgroups = &cgroups,
                                     .privileged = privileged,
                                     .sync_fd = their_sync,
+                                    .parent_sync_fd = our_sync,
+                                    .parent_control_fd = guest->head.control_fd,
                                     .control_fd = their_control,
                                     .host_addresses = host_addresses};
     r = give_birth(guest, &plan, err);

@@ -163,6 +163,8 @@ struct child_plan {
     bool privileged;
     int sync_fd;    /* to the parent: go, mounts, and how it ended */
     int control_fd; /* becomes descriptor 3 of era-init */
+    int parent_sync_fd;
+    int parent_control_fd;
     struct ifaddrs *host_addresses;
 };
 
