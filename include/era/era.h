@@ -90,6 +90,8 @@ int era_vm_spec_set_launcher(struct era_vm_spec *spec, const char *name,
                              struct era_error *err); /* "auto" (default), "namespace", "microvm" */
 int era_vm_spec_set_persist(struct era_vm_spec *spec, bool persist,
                             struct era_error *err); /* a new volume of the VM's own */
+int era_vm_spec_set_temporary(struct era_vm_spec *spec, bool temporary,
+                              struct era_error *err); /* ends when its object is freed, or its creator dies */
 int era_vm_spec_set_volume(struct era_vm_spec *spec, const char *name,
                            struct era_error *err); /* a kept volume; implies persist */
 int era_vm_spec_set_best_effort(struct era_vm_spec *spec, bool best_effort, struct era_error *err);

@@ -29,6 +29,8 @@ int vm_temp(const struct invocation *invocation)
 
     int r = ask_vm(invocation, &vm_spec, &err);
     if (r >= 0)
+        r = era_vm_spec_set_temporary(vm_spec, true, &err);
+    if (r >= 0)
         r = ask_run(invocation, &run_spec, &err);
     if (r >= 0)
         r = era_run_spec_set_live(run_spec, true, &err);

@@ -81,6 +81,10 @@ int era_image_store_import(struct era_image_store *images, const char *path, con
 int era_image_store_list(struct era_image_store *images, struct era_image_info ***ret_infos, size_t *ret_count,
                          struct era_error *err);
 
+/* Removes what killed makers left, and what nobody uses any more; never fails. The others that change images do it too.
+ */
+void era_image_sweep(struct era_image_store *images);
+
 /* image_not_found (ENOENT), image_in_use (EBUSY: a running VM holds it). */
 int era_image_store_remove(struct era_image_store *images, const char *reference, struct era_error *err);
 

@@ -79,9 +79,6 @@ ERA_DEFINE_CLEANUP(struct era_image_work, era_image_work_free)
  */
 int era_image_work_commit(struct era_image_work *work, const struct era_image_info *info, struct era_error *err);
 
-/* Removes what nobody holds; never fails. */
-void era_image_sweep(struct era_image_store *images);
-
 /* Removes an entry of images/, by era-unpack where its files belong to ids of a user namespace. */
 int era_image_remove_entry(struct era_image_store *images, const char *name, struct era_error *err);
 

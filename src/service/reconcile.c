@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -25,11 +26,27 @@ static int read_result(int folder_fd, const char *run_id, struct era_run_outcome
     return era_outcome_decode(&frame, ret_outcome);
 }
 
+/*
+ * Whether a run on record, without end, will never begin: who recorded it is
+ * gone, and its shim has made no folder for it. It cannot make one any more
+ * when we were first: then the run that asks for it fails.
+ */
+static bool never_begins(int folder_fd, const char *run_id)
+{
+    uint64_t at;
+    char path[64];
+    if (era_parse_u64(run_id + 1, 0, INT64_MAX, &at) < 0 || lock_is_held_at(folder_fd, "run.lock", (int64_t)at))
+        return false;
+    snprintf(path, sizeof path, "out/runs/%s", run_id);
+    return mkdirat(folder_fd, path, 0700) == 0;
+}
+
 void reconcile_run(struct era *era, const char *vm_id, const char *run_id, bool vm_alive)
 {
     _cleanup_close_ int folder = shim_open_folder(era, vm_id);
     struct era_run_outcome outcome = {.verdict = ERA_VERDICT_VM_LOST, .exit_code = 125};
-    if ((folder < 0 || read_result(folder, run_id, &outcome) < 0) && vm_alive)
+    if ((folder < 0 || read_result(folder, run_id, &outcome) < 0) && vm_alive &&
+        (folder < 0 || !never_begins(folder, run_id)))
         return; /* it runs, or is about to */
     (void)era_store_run_finish(era->store, vm_id, run_id, &outcome, NULL);
 }
@@ -59,13 +76,17 @@ static int abandon(struct era *era, const struct era_vm_record *record, struct e
     ERA_POINT("abandon.swept");
     (void)era_remove_tree_at(era->vms_fd, record->id);
     ERA_POINT("abandon.folder");
-    struct era_volume_record volume;
-    bool own = era_store_volume_get(era->store, record->id, &volume, NULL) >= 0;
-    int r = era_store_vm_delete(era->store, record->id, err);
+    int r = era_store_vm_delete_with_volume(era->store, record->id, record->id, err);
     ERA_POINT("abandon.record");
-    if (r >= 0 && own)
-        (void)volume_discard(era, record->id, NULL);
+    if (r >= 0)
+        volume_remove_files(era, record->id);
     return r < 0 ? r : era_error_set(err, ENOENT, "vm_not_found", "no VM has the id %s", record->id);
+}
+
+/* A temporary VM whose creator did not come to clean it. */
+static bool lost_its_owner(int folder_fd)
+{
+    return faccessat(folder_fd, "owner.lock", F_OK, 0) == 0 && !lock_is_held(folder_fd, "owner.lock");
 }
 
 int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error *err)
@@ -73,13 +94,18 @@ int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error
     _cleanup_close_ int folder = shim_open_folder(era, record->id);
     bool alive = folder >= 0 && shim_alive(folder);
     if (record->status == ERA_VM_PROVISIONING) {
-        if (alive || lock_is_held(era->state_fd, "create.lock"))
+        /* A shim without its creator is on its way out. */
+        if (lock_is_held(era->state_fd, "create.lock") || (alive && shim_await_end(folder, NULL) < 0))
             return 0;
         return abandon(era, record, err);
     }
+    if (folder >= 0 && lost_its_owner(folder)) {
+        _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, 0);
+        return op < 0 || shim_stop(folder, 0, NULL) < 0 ? 0 : abandon(era, record, err);
+    }
     if (record->status == ERA_VM_READY && !alive) {
         /* Whoever starts or ends it now will say himself what became of it. */
-        _cleanup_close_ int op = folder >= 0 ? lock_take(folder, "op.lock", F_WRLCK, false) : -ENOENT;
+        _cleanup_close_ int op = folder >= 0 ? lock_take(folder, "op.lock", F_WRLCK, 0) : -ENOENT;
         if (op == -EAGAIN)
             return 0;
         shim_sweep(era, record->id);

@@ -5,6 +5,7 @@
  * sender when the caller comes for the next piece.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 struct era_run {
     struct era *era; /* borrowed */
     int fd;          /* owned */
+    int lock_fd;     /* owned: its byte of run.lock, when it is recorded */
     struct era_buffer in;
     struct era_buffer out;
     size_t handed_out;      /* bytes at the start of `in` that the caller looked at */
@@ -52,6 +54,7 @@ int run_open(struct era *era, int fd, const struct era_run_request *request, con
     }
     run->era = era;
     run->fd = fd;
+    run->lock_fd = -EBADF;
     run->input_window = ERA_WINDOW_INITIAL;
     era_str_copy(run->vm_id, sizeof run->vm_id, vm_id);
     era_str_copy(run->result.run_id, sizeof run->result.run_id, request->id);
@@ -92,9 +95,17 @@ static int record_and_go(struct era_run *run, struct era_error *err)
 {
     struct era_run_record record = {.started_at_ns = era_clock_realtime_ns()};
     era_str_copy(record.vm_id, sizeof record.vm_id, run->vm_id);
+    /* All of run.lock while it has no name yet: see service.h. */
+    _cleanup_close_ int folder = shim_open_folder(run->era, run->vm_id);
+    run->lock_fd = folder < 0 ? folder : lock_take(folder, "run.lock", F_RDLCK, 0);
+    if (run->lock_fd < 0)
+        return era_error_errno(err, -run->lock_fd, "cannot take the run's lock");
     int r = era_store_run_insert(run->era->store, &record, err);
     if (r < 0)
         return r;
+    uint64_t at = 0;
+    if (era_parse_u64(record.id + 1, 0, INT64_MAX, &at) >= 0)
+        (void)lock_narrow(run->lock_fd, (int64_t)at);
     ERA_POINT("run.recorded");
     run->recorded = true;
     era_str_copy(run->result.run_id, sizeof run->result.run_id, record.id);
@@ -172,6 +183,7 @@ void era_run_free(struct era_run *run)
     if (run == NULL)
         return;
     era_closep(&run->fd);
+    era_closep(&run->lock_fd);
     era_buffer_clear(&run->in);
     era_buffer_clear(&run->out);
     free(run->result.paths[0]);

@@ -7,6 +7,11 @@
  *              the open file description (F_OFD_SETLK): the service takes it
  *              and the shim inherits it, so that it is never free in between.
  *   op.lock    taken by whoever starts, stops or cleans the VM, one at a time.
+ *   run.lock   one byte for each run, its id being the offset: locked by who
+ *              began the run, as long as he lives. An open run whose byte is
+ *              free and which has no folder has not started, and never will.
+ *   owner.lock of a temporary VM only, locked by who created it: when he is
+ *              gone, so is the VM.
  * create.lock in the state directory is read-locked by everyone who is creating
  * a VM; a record without shim is abandoned only when nobody is.
  */
@@ -36,10 +41,13 @@ struct era {
 struct era_vm_spec {
     struct era_vm_ask ask;
     bool image_named; /* not the language's own */
+    bool temporary;   /* ends with the object that era_vm_create() gives */
 };
 
 struct era_vm {
     struct era_vm_record record;
+    int owner_lock; /* owned; of a temporary VM, else -EBADF */
+    int owner_fd;   /* the shim's channel, by which it learns of our end; the same */
 };
 
 struct era_run_spec {
@@ -69,8 +77,12 @@ int service_images(struct era *era, struct era_error *err);
 
 /* Whether somebody holds a write lock on dirfd/name; an absent file is not locked. */
 bool lock_is_held(int dirfd, const char *name);
-/* Opens dirfd/name (made when absent) and locks it: type F_RDLCK or F_WRLCK. -EAGAIN when held and !wait. */
-int lock_take(int dirfd, const char *name, short type, bool wait);
+/* The same for one byte of the file, which need not have it. */
+bool lock_is_held_at(int dirfd, const char *name, int64_t at);
+/* Opens dirfd/name (made when absent) and locks it: type F_RDLCK or F_WRLCK. -EAGAIN when it is held for wait_ms. */
+int lock_take(int dirfd, const char *name, short type, int wait_ms);
+/* Gives back all of a lock but one byte. */
+int lock_narrow(int fd, int64_t at);
 
 /* ---- shim.c ------------------------------------------------------------- */
 
@@ -87,14 +99,16 @@ struct shim_launch {
 /* Starts the shim of a record. The caller holds op.lock or created the folder. */
 int shim_start(struct era *era, const struct era_vm_record *record, int folder_fd, struct shim_launch *ret_launch,
                struct era_error *err);
-/* From here on it lives without us. */
-int shim_commit(struct shim_launch *launch, struct era_error *err);
+/* From here on it lives without us; bound: for as long as the channel, which stays open. */
+int shim_commit(struct shim_launch *launch, bool bound, struct era_error *err);
 void shim_abandon(struct shim_launch *launch); /* it ends, with its guest */
 
 /* Connects to vm.sock; -errno without touching err. */
 int shim_connect(int folder_fd);
 /* Ends the VM; returns when the shim is gone. grace_ms 0: at once. */
 int shim_stop(int folder_fd, uint32_t grace_ms, struct era_error *err);
+/* Waits for one that ends by itself. vm_busy: it does not. */
+int shim_await_end(int folder_fd, struct era_error *err);
 /* Removes what a killed shim left on the host. */
 void shim_sweep(const struct era *era, const char *id);
 
@@ -104,6 +118,8 @@ void shim_sweep(const struct era *era, const char *id);
 int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error *err);
 /* Folders without a record. */
 void reconcile_folders(struct era *era);
+/* Files of volumes without a record; in volume.c. */
+void reconcile_volumes(struct era *era);
 /* Records the end of a run from the file that its shim left. */
 void reconcile_run(struct era *era, const char *vm_id, const char *run_id, bool vm_alive);
 
@@ -117,7 +133,8 @@ int vm_connect(struct era *era, const char *id, struct era_error *err);
 /* ---- volume.c ----------------------------------------------------------- */
 
 int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, struct era_error *err);
-int volume_discard(struct era *era, const char *name, struct era_error *err);
+/* Of a volume whose record is gone. */
+void volume_remove_files(struct era *era, const char *name);
 /* Its absolute path; free() it. NULL when out of memory. */
 char *volume_path(const struct era *era, const struct era_volume_record *volume);
 

@@ -26,6 +26,7 @@ enum {
     CHILD_IMAGE = 5,
     HIGH_FD = 10,
     STOP_SLACK_MS = 10000,
+    LAUNCH_TIMEOUT_MS = 45000, /* the shim itself gives a guest 30 s */
     START_STACK_BYTES = 64 << 10
 };
 
@@ -158,14 +159,28 @@ static int fill_launch(struct era *era, const struct era_vm_record *record, stru
     return 0;
 }
 
+/* Until there is something to read, or the end of it: 0, -ETIMEDOUT. */
+static int await_input(int fd, int64_t deadline_ns)
+{
+    for (;;) {
+        int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
+        struct pollfd poller = {.fd = fd, .events = POLLIN};
+        int n = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
+        if (n < 0 && errno == EINTR)
+            continue;
+        return n < 0 ? -errno : n == 0 ? -ETIMEDOUT : 0;
+    }
+}
+
 /* Waits for LAUNCHED or ERROR. */
 static int read_answer(int fd, struct era_launched *ret_launched, struct era_error *err)
 {
     struct era_buffer in = {0};
     struct era_frame frame;
     ssize_t taken = 0;
+    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)LAUNCH_TIMEOUT_MS * 1000000;
     while ((taken = era_frame_decode(era_buffer_data(&in), era_buffer_len(&in), &frame)) == 0)
-        if (era_buffer_fill(&in, fd, 4096) <= 0)
+        if (await_input(fd, deadline_ns) < 0 || era_buffer_fill(&in, fd, 4096) <= 0)
             break;
     int r;
     struct era_error told;
@@ -201,7 +216,7 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
     int r = fill_launch(era, record, &launch, &image_lock, err);
     if (r < 0)
         return r;
-    _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, false);
+    _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, 0);
     if (lock < 0)
         return era_error_set(err, EBUSY, "vm_busy", "the VM is being started or ended by somebody else");
     ERA_POINT("launch.locked");
@@ -235,7 +250,8 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
     else
         r = era_error_set(err, -r, "vm_start_failed", "the VM's shim ended at once");
     if (r < 0) {
-        /* The lock is ours as well: when the shim's copy is closed it is gone. */
+        /* The lock is ours as well: when the shim's copy is closed it is gone. It may have been killed half way. */
+        shim_sweep(era, record->id);
         return r;
     }
     ERA_POINT("launch.answered");
@@ -243,14 +259,15 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
     return 0;
 }
 
-int shim_commit(struct shim_launch *launch, struct era_error *err)
+int shim_commit(struct shim_launch *launch, bool bound, struct era_error *err)
 {
     struct era_buffer out = {0};
-    int r = era_frame_append(&out, ERA_FRAME_COMMIT, 0, NULL, 0);
+    int r = era_frame_append(&out, ERA_FRAME_COMMIT, 0, "b", bound ? 1 : 0);
     if (r >= 0)
         r = era_buffer_flush(&out, launch->channel_fd);
     era_buffer_clear(&out);
-    era_closep(&launch->channel_fd);
+    if (r < 0 || !bound)
+        era_closep(&launch->channel_fd);
     return r < 0 ? era_error_set(err, -r, "vm_start_failed", "the VM's shim ended at once") : 0;
 }
 
@@ -275,17 +292,19 @@ int shim_connect(int folder_fd)
 static int await_stopped(int fd, int64_t deadline_ns)
 {
     for (;;) {
-        int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
-        struct pollfd poller = {.fd = fd, .events = POLLIN};
-        int n = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -ETIMEDOUT;
         char rubbish[256];
-        if (read(fd, rubbish, sizeof rubbish) <= 0)
-            return 0;
+        int r = await_input(fd, deadline_ns);
+        if (r < 0 || read(fd, rubbish, sizeof rubbish) <= 0)
+            return r;
     }
+}
+
+int shim_await_end(int folder_fd, struct era_error *err)
+{
+    _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, STOP_SLACK_MS);
+    if (lock == -EAGAIN)
+        return era_error_set(err, ETIMEDOUT, "vm_busy", "the VM's shim does not end");
+    return lock < 0 ? era_error_errno(err, -lock, "cannot wait for the VM's shim") : 0;
 }
 
 int shim_stop(int folder_fd, uint32_t grace_ms, struct era_error *err)
@@ -306,8 +325,7 @@ int shim_stop(int folder_fd, uint32_t grace_ms, struct era_error *err)
     }
     ERA_POINT("stop.answered");
     /* It is on its way out: the lock falls with its last breath. */
-    _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, true);
-    return lock < 0 ? era_error_errno(err, -lock, "cannot wait for the VM's shim") : 0;
+    return shim_await_end(folder_fd, err);
 }
 
 void shim_sweep(const struct era *era, const char *id)

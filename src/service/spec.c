@@ -116,6 +116,13 @@ int era_vm_spec_set_persist(struct era_vm_spec *spec, bool persist, struct era_e
     return 0;
 }
 
+int era_vm_spec_set_temporary(struct era_vm_spec *spec, bool temporary, struct era_error *err)
+{
+    (void)err;
+    spec->temporary = temporary;
+    return 0;
+}
+
 int era_vm_spec_set_volume(struct era_vm_spec *spec, const char *name, struct era_error *err)
 {
     if (!era_volume_name_valid(name))

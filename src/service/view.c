@@ -9,6 +9,8 @@ void era_vm_free(struct era_vm *vm)
     if (vm == NULL)
         return;
     era_vm_record_clear(&vm->record);
+    era_closep(&vm->owner_fd);
+    era_closep(&vm->owner_lock);
     free(vm);
 }
 

@@ -10,7 +10,8 @@
 #include "base/fd.h"
 #include "service/service.h"
 
-enum { STOP_GRACE_MS = 2000, CONNECT_TRIES = 3, MAKE_TRIES = 10, REMOVE_TRIES = 10 };
+/* OP_WAIT_MS is more than a stop or a start takes: who has op.lock for so long is stuck. */
+enum { STOP_GRACE_MS = 2000, OP_WAIT_MS = 20000, CONNECT_TRIES = 3, MAKE_TRIES = 10, REMOVE_TRIES = 10 };
 
 int vm_find(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err)
 {
@@ -93,7 +94,9 @@ static int remove_folder(struct era *era, const char *id, struct era_error *err)
 static int take_vm(struct era *era, const char *id, int folder, int *ret_op, struct era_vm_record *ret_record,
                    struct era_error *err)
 {
-    _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, true);
+    _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, OP_WAIT_MS);
+    if (op == -EAGAIN)
+        return era_error_set(err, EBUSY, "vm_busy", "the VM is being started or ended by somebody else");
     if (op < 0 && op != -ENOENT) /* a folder that is removed takes no new file */
         return era_error_errno(err, -op, "cannot lock the VM");
     struct era_error why = {0};
@@ -114,11 +117,14 @@ static int take_vm(struct era *era, const char *id, int folder, int *ret_op, str
 }
 
 /* From the record on: folder, volume, shim. */
-static int bring_up(struct era *era, struct era_vm_record *record, struct era_error *err)
+static int bring_up(struct era *era, struct era_vm *vm, bool temporary, struct era_error *err)
 {
+    struct era_vm_record *record = &vm->record;
     _cleanup_close_ int folder = make_folder(era, record->id, err);
     if (folder < 0)
         return folder;
+    if (temporary && (vm->owner_lock = lock_take(folder, "owner.lock", F_WRLCK, 0)) < 0)
+        return era_error_errno(err, -vm->owner_lock, "cannot make the VM's lock");
     if (record->ask.persist && record->ask.volume[0] == '\0') {
         int r = volume_create(era, record->id, record->id, record->ask.disk_mib, err);
         if (r < 0)
@@ -133,7 +139,9 @@ static int bring_up(struct era *era, struct era_vm_record *record, struct era_er
     r = era_store_vm_set_ready(era->store, record->id, launch.launched.launcher, launch.launched.unenforced, err);
     ERA_POINT("create.ready");
     if (r >= 0)
-        r = shim_commit(&launch, err);
+        r = shim_commit(&launch, temporary, err);
+    if (r >= 0 && temporary)
+        vm->owner_fd = era_take_fd(&launch.channel_fd);
     shim_abandon(&launch);
     if (r < 0)
         return r;
@@ -149,14 +157,13 @@ static void take_back(struct era *era, const struct era_vm_record *record)
 {
     ERA_POINT("undo.begun");
     _cleanup_close_ int folder = shim_open_folder(era, record->id);
-    if (folder >= 0)
-        (void)shim_stop(folder, 0, NULL);
+    if (folder >= 0 && shim_stop(folder, 0, NULL) < 0)
+        return; /* it does not answer: its record stays, and is abandoned when it is gone */
     (void)era_remove_tree_at(era->vms_fd, record->id);
     ERA_POINT("undo.folder");
-    (void)era_store_vm_delete(era->store, record->id, NULL);
+    (void)era_store_vm_delete_with_volume(era->store, record->id, record->id, NULL);
     ERA_POINT("undo.record");
-    if (record->ask.volume[0] != '\0' && era_str_eq(record->ask.volume, record->id))
-        (void)volume_discard(era, record->id, NULL);
+    volume_remove_files(era, record->id);
 }
 
 int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm **ret_vm, struct era_error *err)
@@ -164,6 +171,7 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
     struct era_vm *vm = calloc(1, sizeof *vm);
     if (vm == NULL)
         return era_error_oom(err);
+    vm->owner_lock = vm->owner_fd = -EBADF;
     struct era_vm_record *record = &vm->record;
     record->ask = spec->ask;
     record->ask.env = (struct era_strv){0};
@@ -174,14 +182,14 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
     }
     record->status = ERA_VM_PROVISIONING;
     record->created_at_ns = era_clock_realtime_ns();
-    _cleanup_close_ int creating = lock_take(era->state_fd, "create.lock", F_RDLCK, true);
+    _cleanup_close_ int creating = lock_take(era->state_fd, "create.lock", F_RDLCK, 0);
     if (creating < 0)
         r = era_error_errno(err, -creating, "cannot lock the state directory");
     ERA_POINT("create.locked");
     if (r >= 0)
         r = era_store_vm_insert(era->store, record, err);
     ERA_POINT("create.recorded");
-    if (r >= 0 && (r = bring_up(era, record, err)) < 0)
+    if (r >= 0 && (r = bring_up(era, vm, spec->temporary, err)) < 0)
         take_back(era, record);
     if (r < 0) {
         era_vm_free(vm);
@@ -210,13 +218,16 @@ static int start_again(struct era *era, struct era_vm_record *record, int folder
     ERA_POINT("start.seized");
     shim_sweep(era, record->id);
     struct shim_launch launch = {.channel_fd = -EBADF};
-    r = shim_start(era, record, folder, &launch, err);
+    /* From now on it leaves something if we are killed: what is ready and not alive is swept. */
+    r = era_store_vm_set_status(era->store, record->id, ERA_VM_READY, err);
+    if (r >= 0 && (r = shim_start(era, record, folder, &launch, err)) < 0)
+        (void)era_store_vm_set_status(era->store, record->id, ERA_VM_STOPPED, NULL);
     ERA_POINT("start.launched");
     if (r >= 0)
         r = era_store_vm_set_ready(era->store, record->id, launch.launched.launcher, launch.launched.unenforced, err);
     ERA_POINT("start.ready");
     if (r >= 0)
-        r = shim_commit(&launch, err);
+        r = shim_commit(&launch, false, err);
     ERA_POINT("start.committed");
     shim_abandon(&launch);
     return r;
@@ -262,6 +273,7 @@ int era_vm_get(struct era *era, const char *id, struct era_vm **ret_vm, struct e
     struct era_vm *vm = calloc(1, sizeof *vm);
     if (vm == NULL)
         return era_error_oom(err);
+    vm->owner_lock = vm->owner_fd = -EBADF;
     int r = vm_find(era, id, &vm->record, err);
     if (r < 0) {
         free(vm);
@@ -290,7 +302,7 @@ static int fill_list(struct era *era, struct era_vm_list *list, struct era_vm_re
                 *err = gone;
         }
         if (reconciled >= 0 && (status == NULL || records[i].status == *status))
-            list->vms[list->count++].record = records[i];
+            list->vms[list->count++] = (struct era_vm){records[i], .owner_lock = -EBADF, .owner_fd = -EBADF};
         else
             era_vm_record_clear(&records[i]);
     }
@@ -304,6 +316,9 @@ int era_vm_list(struct era *era, const char *status, struct era_vm_list **ret_li
         return era_error_invalid(err, "status",
                                  "unknown status; it is provisioning, ready, running, stopped or failed");
     reconcile_folders(era);
+    reconcile_volumes(era);
+    if (service_images(era, NULL) >= 0)
+        era_image_sweep(era->images); /* what killed builds left */
     _cleanup_free_ struct era_vm_record *records = NULL;
     size_t count = 0;
     int r = era_store_vm_list(era->store, &records, &count, err);
@@ -379,8 +394,12 @@ int era_vm_stop(struct era *era, const char *id, struct era_error *err)
     if (r >= 0)
         r = shim_stop(folder, STOP_GRACE_MS, err);
     ERA_POINT("stop.down");
-    if (r >= 0)
-        r = era_store_vm_set_status(era->store, id, ERA_VM_STOPPED, err);
+    if (r < 0)
+        return r;
+    /* The shim may have been killed while it ended. */
+    shim_sweep(era, id);
+    (void)unlinkat(folder, "vm.sock", 0);
+    r = era_store_vm_set_status(era->store, id, ERA_VM_STOPPED, err);
     if (r < 0)
         return r;
     ERA_POINT("stop.recorded");
@@ -410,13 +429,15 @@ int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_
     if (record.status != ERA_VM_STOPPED)
         shim_sweep(era, id); /* in case it was killed before */
     /* The record first: once op.lock goes with the folder, somebody else may take one, and must see the end. */
-    r = era_store_vm_delete(era->store, id, err);
+    bool discard = record.ask.volume[0] != '\0' && !keep_persist;
+    r = discard ? era_store_vm_delete_with_volume(era->store, id, record.ask.volume, err)
+                : era_store_vm_delete(era->store, id, err);
     ERA_POINT("clean.forgotten");
     if (r >= 0)
         r = remove_folder(era, id, err);
     ERA_POINT("clean.removed");
-    if (r >= 0 && record.ask.volume[0] != '\0' && !keep_persist)
-        r = volume_discard(era, record.ask.volume, err);
+    if (r >= 0 && discard)
+        volume_remove_files(era, record.ask.volume);
     era_vm_record_clear(&record);
     return r;
 }

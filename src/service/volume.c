@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -98,24 +99,50 @@ int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t
     return r;
 }
 
-int volume_discard(struct era *era, const char *name, struct era_error *err)
+void volume_remove_files(struct era *era, const char *name)
 {
-    struct era_volume_record volume;
-    int r = era_store_volume_get(era->store, name, &volume, err);
-    if (r < 0)
-        return r;
-    r = era_store_volume_delete(era->store, name, err);
-    if (r < 0)
-        return r;
-    /* The record first: a file without one is an orphan, a record without file would be a lie. */
-    ERA_POINT("discard.forgotten");
     char file[ERA_NAME_MAX + 16];
     name_unfinished(name, file); /* of a maker who was killed */
     (void)unlinkat(era->volumes_fd, file, 0);
-    snprintf(file, sizeof file, "%s%s", name, volume.kind == ERA_VOLUME_EXT4 ? ".img" : "");
-    r = era_remove_tree_at(era->volumes_fd, file);
+    snprintf(file, sizeof file, "%s.img", name);
+    (void)unlinkat(era->volumes_fd, file, 0);
+    (void)era_remove_tree_at(era->volumes_fd, name);
     ERA_POINT("discard.removed");
-    return r < 0 ? era_error_errno(err, -r, "cannot remove the volume's file") : 0;
+}
+
+/* The name of the volume that a file belongs to. */
+static bool name_of_file(const char *file, char ret_name[ERA_NAME_MAX + 16])
+{
+    size_t len = strlen(file);
+    bool unfinished = file[0] == '.';
+    const char *suffix = unfinished ? ".new" : ".img";
+    if (len >= ERA_NAME_MAX + 16)
+        return false;
+    memcpy(ret_name, file + unfinished, len + 1 - unfinished);
+    len -= unfinished;
+    if (len > 4 && era_str_eq(ret_name + len - 4, suffix))
+        ret_name[len - 4] = '\0';
+    return era_volume_name_valid(ret_name);
+}
+
+void reconcile_volumes(struct era *era)
+{
+    int fd = openat(era->volumes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL) {
+        era_closep(&fd);
+        return;
+    }
+    struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        char name[ERA_NAME_MAX + 16];
+        struct era_volume_record volume;
+        struct era_error err = {0};
+        if (name_of_file(entry->d_name, name) && era_store_volume_get(era->store, name, &volume, &err) < 0 &&
+            era_error_is(&err, "volume_not_found"))
+            volume_remove_files(era, name);
+    }
+    closedir(dir);
 }
 
 /* ---- for the caller ----------------------------------------------------- */
@@ -181,5 +208,10 @@ int era_volume_remove(struct era *era, const char *name, struct era_error *err)
 {
     if (!era_volume_name_valid(name))
         return era_error_invalid(err, "volume", "this is no volume name; see `agent volume list`");
-    return volume_discard(era, name, err);
+    /* The record first: a file without one is an orphan, a record without file would be a lie. */
+    int r = era_store_volume_delete(era->store, name, err);
+    ERA_POINT("discard.forgotten");
+    if (r >= 0)
+        volume_remove_files(era, name);
+    return r;
 }

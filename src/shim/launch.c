@@ -3,7 +3,9 @@
  * Theory of operation: the service sends LAUNCH and waits. The shim makes the
  * guest, waits for its READY, opens vm.sock, answers LAUNCHED. The service
  * writes the record and sends COMMIT. Should it die before, the channel closes
- * and the shim ends with its guest: there is no VM without a record.
+ * and the shim ends with its guest: there is no VM without a record. A COMMIT
+ * that is not empty binds the VM to its creator: the channel stays open, and
+ * the guest ends when it closes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -186,6 +188,8 @@ void shim_launch(struct shim *shim)
     if (next_frame(SHIM_FD_LAUNCH, &in, &frame, &taken) <= 0 || frame.type != ERA_FRAME_COMMIT)
         give_up(shim, NULL);
     ERA_POINT("shim.committed");
+    shim->owner = (struct source){.kind = SOURCE_OWNER, .fd = frame.len > 0 ? SHIM_FD_LAUNCH : -EBADF};
     era_buffer_clear(&in);
-    close(SHIM_FD_LAUNCH);
+    if (shim->owner.fd < 0)
+        close(SHIM_FD_LAUNCH);
 }

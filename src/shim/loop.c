@@ -179,6 +179,10 @@ static void dispatch(struct shim *shim, const struct epoll_event *event)
     case SOURCE_TIMER:
         keep_time(shim);
         break;
+    case SOURCE_OWNER: /* it has nothing to say any more: this is its end */
+        (void)epoll_ctl(shim->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+        shim->guest->ops->kill(shim->guest);
+        break;
     case SOURCE_CLIENT:
         client_ready(shim, (struct client *)source, event->events);
         break;
@@ -200,6 +204,8 @@ static int set_up(struct shim *shim)
     shim->guest_events = EPOLLIN;
     for (size_t i = 0; r >= 0 && i < sizeof sources / sizeof sources[0]; i++)
         r = shim_watch(shim, sources[i], EPOLLIN);
+    if (r >= 0 && shim->owner.fd >= 0)
+        r = shim_watch(shim, &shim->owner, EPOLLIN);
     return r;
 }
 

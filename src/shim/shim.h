@@ -34,7 +34,7 @@ enum {
     BACKLOG_MAX = 1 << 20, /* bytes for the guest; beyond that nobody is read who could add to them */
 };
 
-enum source_kind { SOURCE_LISTEN, SOURCE_GUEST, SOURCE_GUEST_DEATH, SOURCE_TIMER, SOURCE_CLIENT };
+enum source_kind { SOURCE_LISTEN, SOURCE_GUEST, SOURCE_GUEST_DEATH, SOURCE_TIMER, SOURCE_OWNER, SOURCE_CLIENT };
 
 /* What epoll hands back; the first member of what it is part of. */
 struct source {
@@ -114,6 +114,7 @@ struct shim {
     struct source guest_source;
     struct source guest_death;
     struct source timer;
+    struct source owner;   /* of a VM that is bound to its creator; fd -EBADF: of none */
     uint32_t guest_events; /* that its connection is watched for */
     struct era_buffer from_guest;
     struct era_buffer to_guest;

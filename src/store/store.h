@@ -74,6 +74,8 @@ int era_store_vm_set_ready(struct era_store *store, const char *id, enum era_lau
 
 /* Removes the VM, its runs, and its claim on a volume. An absent one is success. */
 int era_store_vm_delete(struct era_store *store, const char *id, struct era_error *err);
+/* The same, and at one stroke the record of its volume; absent ones are success. */
+int era_store_vm_delete_with_volume(struct era_store *store, const char *id, const char *volume, struct era_error *err);
 
 /*
  * Records a run without outcome and the VM's last_run_at. The id is made from

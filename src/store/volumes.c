@@ -150,23 +150,40 @@ int era_store_volume_claim(struct era_store *store, const char *name, const char
     return changes > 0 ? 0 : explain_unchanged(store, name, err);
 }
 
-int era_store_volume_delete(struct era_store *store, const char *name, struct era_error *err)
+/* Deletes one that no VM has claimed: 1, or 0 when there is none. */
+static int delete_unclaimed(struct era_store *store, const char *name, struct era_error *err)
 {
-    _cleanup_txn_ struct era_store *txn = NULL;
-    int r = era_store_begin(store, &txn, err);
-    if (r < 0)
-        return r;
     _cleanup_stmt_ sqlite3_stmt *stmt = NULL;
-    if ((r = era_store_prepare(store, ERA_SQL_VOLUME_DELETE, &stmt, err)) < 0)
+    int r = era_store_prepare(store, ERA_SQL_VOLUME_DELETE, &stmt, err);
+    if (r < 0)
         return r;
     struct era_binder to = {.stmt = stmt};
     era_bind_text(&to, name);
     if (to.rc != SQLITE_OK)
         return era_store_fail(store, to.rc, err);
     int changes = 0;
-    if ((r = era_store_step_done(store, stmt, &changes, err)) < 0)
+    r = era_store_step_done(store, stmt, &changes, err);
+    return r < 0 ? r : changes;
+}
+
+int era_store_volume_delete(struct era_store *store, const char *name, struct era_error *err)
+{
+    _cleanup_txn_ struct era_store *txn = NULL;
+    int r = era_store_begin(store, &txn, err);
+    if (r < 0)
         return r;
-    if (changes == 0)
-        return explain_unchanged(store, name, err);
+    if ((r = delete_unclaimed(store, name, err)) <= 0)
+        return r < 0 ? r : explain_unchanged(store, name, err);
     return era_store_commit(&txn, err);
+}
+
+int era_store_vm_delete_with_volume(struct era_store *store, const char *id, const char *volume, struct era_error *err)
+{
+    _cleanup_txn_ struct era_store *txn = NULL;
+    int r = era_store_begin(store, &txn, err);
+    if (r >= 0)
+        r = era_store_vm_delete(store, id, err); /* and with it its claim */
+    if (r >= 0)
+        r = delete_unclaimed(store, volume, err);
+    return r < 0 ? r : era_store_commit(&txn, err);
 }
