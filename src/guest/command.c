@@ -17,12 +17,18 @@
 #include "base/fd.h"
 #include "guest/guest.h"
 
-/* So that the kernel, short of memory, ends a command rather than init. */
+/*
+ * So that the kernel, short of memory, ends a command rather than init. One's
+ * own file can be written only by who is dumpable. That is for a moment: until
+ * exec makes it so for good, no other command may reach for our report pipe.
+ */
 static void offer_to_oom_killer(void)
 {
+    (void)prctl(PR_SET_DUMPABLE, 1);
     _cleanup_close_ int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0)
         (void)era_write_full(fd, "500", 3);
+    (void)prctl(PR_SET_DUMPABLE, 0);
 }
 
 static void reset_signals(void)
@@ -62,7 +68,6 @@ static void await_go(int go_fd)
 static _Noreturn void become_command(const struct era_run_request *request, const struct stdio *stdio)
 {
     int status_fd = stdio->status[1];
-    (void)prctl(PR_SET_DUMPABLE, 1); /* as any process is */
     reset_signals();
     offer_to_oom_killer();
     (void)setpriority(PRIO_PROCESS, 0, 0); /* init is before all others */
