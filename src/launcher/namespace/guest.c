@@ -170,9 +170,10 @@ static int give_birth(struct namespace_guest *guest, const struct child_plan *pl
     if (pid == 0)
         child_main(plan);
     if (pid < 0) {
-        bool forbidden = errno == EPERM || errno == ENOSPC || errno == EUSERS;
-        return era_error_set(err, errno, "launcher_unavailable", "the kernel refuses namespaces: %s%s", strerror(errno),
-                             forbidden ? "; see `agent doctor`" : "");
+        int errnum = errno;
+        bool forbidden = errnum == EPERM || errnum == ENOSPC || errnum == EUSERS;
+        return era_error_set(err, errnum, "launcher_unavailable", "the kernel refuses namespaces: %s%s%s",
+                             strerror(errnum), forbidden ? "; " : "", forbidden ? kernel_why_no_namespaces() : "");
     }
     guest->pid = pid;
     guest->head.pid_fd = pid_fd;
@@ -205,7 +206,11 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->volume_fd = guest->pasta_fd = -EBADF;
 
-    int r = privileged ? leave_host_mounts(err) : 0;
+    char why[KERNEL_WHY_MAX];
+    int r = kernel_check_calls(why);
+    if (r < 0)
+        return era_error_set(err, -r, "launcher_unavailable", "this kernel cannot make a VM: %s", why);
+    r = privileged ? leave_host_mounts(err) : 0;
     ERA_POINT("guest.mounts");
     if (r >= 0 && config->volume_path != NULL)
         r = volume_lock(config, &guest->volume_fd, err);

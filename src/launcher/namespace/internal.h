@@ -145,6 +145,23 @@ void cgroup_sweep(const char *id);
 /* Connects the child's network; ret_fd: a pidfd whose kill ends the helper, which dies with us as well. */
 int pasta_start(pid_t child, int *ret_pid_fd, struct era_error *err);
 
+/* ---- kernel.c ----------------------------------------------------------- */
+
+enum { KERNEL_WHY_MAX = 200 };
+
+/* 0 when the kernel has every system call that a guest cannot be made without; else which it lacks. */
+int kernel_check_calls(char why[KERNEL_WHY_MAX]);
+/* Why the kernel refused a user namespace, as far as its settings tell, and how to change that. */
+const char *kernel_why_no_namespaces(void);
+
+struct kernel_trial {
+    int mount_error;     /* as an ordinary user: why no overlay can be made, as an errno; 0: it can */
+    bool no_user_xattrs; /* tmpfs has no user.* attributes (before Linux 6.6): see root.c */
+};
+
+/* Makes the namespaces of a guest, in a child that ends at once. */
+int kernel_try_namespaces(struct kernel_trial *ret_trial);
+
 /* ---- probe.c ------------------------------------------------------------ */
 
 int namespace_probe(struct era_check checks[], int max, bool *ret_usable);

@@ -171,6 +171,10 @@ int pasta_start(pid_t child, int *ret_pid_fd, struct era_error *err)
     if (pasta == NULL)
         return era_error_set(err, ENOENT, "network_unavailable",
                              "--network allow_all needs pasta; install the package passt");
+    if (geteuid() != 0 && access("/dev/net/tun", R_OK | W_OK) < 0)
+        return era_error_set(err, errno, "network_unavailable",
+                             "this user may not open /dev/net/tun (%s); as root: chmod 666 /dev/net/tun",
+                             strerror(errno));
     _cleanup_close_ int userns = open_namespace(child, "user");
     _cleanup_close_ int netns = open_namespace(child, "net");
     int ready[2];

@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
+#include <linux/mount.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
@@ -36,55 +32,46 @@ static void add(struct list *list, const char *name, const char *state, const ch
     va_end(args);
 }
 
-/* The number in a file of /proc/sys, or -1. */
-static long read_number(const char *path)
+static bool check_calls(struct list *list)
 {
-    _cleanup_free_ char *text = NULL;
-    if (era_read_file_at(AT_FDCWD, path, 64, &text, NULL) < 0)
-        return -1;
-    text[strcspn(text, "\n")] = '\0';
-    uint64_t value;
-    return era_parse_u64(text, 0, INT32_MAX, &value) < 0 ? -1 : (long)value;
+    char why[KERNEL_WHY_MAX];
+    int r = kernel_check_calls(why);
+    if (r < 0)
+        add(list, "system calls", "missing", "%s", why);
+    return r >= 0;
 }
 
-static const char *why_no_namespaces(void)
+static bool check_namespaces(struct list *list, struct kernel_trial *ret_trial)
 {
-    if (read_number("/proc/sys/user/max_user_namespaces") == 0)
-        return "user.max_user_namespaces is 0: sysctl -w user.max_user_namespaces=10000";
-    if (read_number("/proc/sys/kernel/unprivileged_userns_clone") == 0 && geteuid() != 0)
-        return "kernel.unprivileged_userns_clone is 0: sysctl -w kernel.unprivileged_userns_clone=1";
-    if (read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1 && geteuid() != 0)
-        return "AppArmor restricts user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
-    return "an outer container, its seccomp filter or a chroot forbids them";
+    int r = kernel_try_namespaces(ret_trial);
+    if (r < 0)
+        add(list, "namespaces", "missing", "%s; %s", strerror(-r), kernel_why_no_namespaces());
+    else
+        add(list, "namespaces", "ok", "user, pid, mount, net, ipc, uts, cgroup");
+    return r >= 0;
 }
 
-/* Makes one, in a child that ends at once. */
-static bool check_namespaces(struct list *list)
-{
-    const unsigned long flags =
-        CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | SIGCHLD;
-    pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, 0);
-    if (pid == 0)
-        _exit(0);
-    if (pid < 0) {
-        add(list, "namespaces", "missing", "%s; %s", strerror(errno), why_no_namespaces());
-        return false;
-    }
-    waitpid(pid, NULL, 0);
-    add(list, "namespaces", "ok", "user, pid, mount, net, ipc, uts, cgroup");
-    return true;
-}
-
-static bool check_mounts(struct list *list)
+static bool check_mounts(struct list *list, const struct kernel_trial *trial)
 {
     struct utsname uts;
     uname(&uts);
-    _cleanup_close_ int fs = (int)syscall(SYS_fsopen, "overlay", 1);
-    if (fs < 0) {
-        add(list, "overlayfs", geteuid() == 0 ? "missing" : "warn", "%s on Linux %s", strerror(errno), uts.release);
-        return geteuid() != 0; /* only inside a user namespace may an ordinary user ask */
+    _cleanup_close_ int fs = geteuid() == 0 ? (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC) : -EBADF;
+    int error = geteuid() != 0 ? trial->mount_error : fs < 0 ? errno : 0;
+    if (error == EPERM && geteuid() != 0) {
+        add(list, "overlayfs", "missing", "%s on Linux %s; %s", strerror(error), uts.release,
+            kernel_why_no_namespaces());
+        return false;
     }
-    add(list, "overlayfs", "ok", "Linux %s", uts.release);
+    if (error != 0) {
+        add(list, "overlayfs", "missing", "%s on Linux %s", strerror(error), uts.release);
+        return false;
+    }
+    if (trial->no_user_xattrs)
+        add(list, "overlayfs", "warn",
+            "Linux %.40s, older than 6.6: as an ordinary user, removing a folder of the image fails in the VM (EIO)",
+            uts.release);
+    else
+        add(list, "overlayfs", "ok", "Linux %s", uts.release);
     return true;
 }
 
@@ -122,13 +109,18 @@ static void check_tool(struct list *list, const char *name, const char *path, co
 int namespace_probe(struct era_check checks[], int max, bool *ret_usable)
 {
     struct list list = {.checks = checks, .max = max};
-    bool usable = check_namespaces(&list);
-    usable = check_mounts(&list) && usable;
+    struct kernel_trial trial = {0};
+    bool usable = check_calls(&list);
+    bool namespaces = check_namespaces(&list, &trial);
+    usable = namespaces && usable && check_mounts(&list, &trial);
     check_cgroups(&list);
     if (access("/dev/loop-control", R_OK | W_OK) == 0)
         add(&list, "loop devices", "ok", "volumes are ext4 of a fixed size");
     else
         add(&list, "loop devices", "warn", "not usable: volumes are folders without a bound");
+    if (geteuid() != 0 && access("/dev/net/tun", R_OK | W_OK) < 0)
+        add(&list, "/dev/net/tun", "warn", "%s: no --network allow_all; as root: chmod 666 /dev/net/tun",
+            strerror(errno));
     check_tool(&list, "pasta", "/usr/bin/pasta", "no --network allow_all; install the package passt");
     *ret_usable = usable;
     return list.count;
