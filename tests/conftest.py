@@ -8,6 +8,7 @@ AGENT_TEST_STATE_DIR  the state directory of the session; it keeps the images
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -23,6 +24,19 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("AGENT_BUILD_DIR", ROOT / "build"))
 STATE = pathlib.Path(os.environ.get("AGENT_TEST_STATE_DIR", ROOT / ".cache" / "test-state"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The markers of this suite."""
+    config.addinivalue_line("markers", "as_root: promises what holds for root alone; another user does not run it")
+    config.addinivalue_line("markers", "slow_emulated: takes long under emulation, and script/test --vm leaves it out")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Takes out what is promised to root alone."""
+    if os.geteuid() != 0:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("as_root")])
+        items[:] = [item for item in items if not item.get_closest_marker("as_root")]
 
 
 @dataclasses.dataclass
@@ -64,6 +78,7 @@ class Agent:
     def __init__(self, state: pathlib.Path) -> None:
         self.state = state
         self.program = BUILD / "src" / "main" / "agent"
+        self.prefix: list[str] = []  # words that go before the program, to run it as somebody else
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/root"),
@@ -73,7 +88,7 @@ class Agent:
 
     def start(self, *args: str, **kwargs: Any) -> subprocess.Popen[bytes]:
         """Starts a command and does not wait for it."""
-        return subprocess.Popen([self.program, *args], **{"env": self.env, **kwargs})
+        return subprocess.Popen([*self.prefix, self.program, *args], **{"env": self.env, **kwargs})
 
     def run(
         self,
@@ -86,7 +101,7 @@ class Agent:
         """Runs a command to its end."""
         stdin = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
         done = subprocess.run(
-            [self.program, *args], env={**self.env, **(env or {})}, capture_output=True, timeout=timeout, **stdin
+            [*self.prefix, self.program, *args], env={**self.env, **(env or {})}, capture_output=True, timeout=timeout, **stdin
         )
         result = Result(done.returncode, done.stdout, done.stderr)
         assert not check or result.code == 0, result
@@ -152,8 +167,13 @@ def shim_of(agent: Agent, vm: str) -> int:
 
 
 def all_groups() -> set[pathlib.Path]:
-    """The control groups of all VMs there are, whosever they are."""
-    return {path for path in pathlib.Path("/sys/fs/cgroup").glob("**/agent/*") if path.is_dir()}
+    """The control groups of all VMs of this user, in whatever state directory."""
+    found = set()
+    for path in pathlib.Path("/sys/fs/cgroup").glob("**/agent/*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_dir() and path.stat().st_uid == os.geteuid():
+                found.add(path)
+    return found
 
 
 def groups_without_owner() -> set[pathlib.Path]:

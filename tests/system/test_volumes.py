@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 
+import pytest
+
 from tests.conftest import Agent, eventually, shim_of
 
 FILE = "/workspace/persist/kept"
@@ -34,6 +36,7 @@ def test_a_volume_survives_stop_crash_and_a_kept_clean(agent: Agent) -> None:
     assert str(agent.state) not in subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout
 
 
+@pytest.mark.as_root
 def test_a_volume_is_bounded(agent: Agent) -> None:
     """--disk is its size, whatever is written."""
     vm = agent.create("--persist", "--disk", "32")
