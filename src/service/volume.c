@@ -44,9 +44,15 @@ static int make_ext4(const char *path, struct era_error *err)
     return 0;
 }
 
+/* A volume's name always fits, and what is cut off of anything else names no file. */
 static void name_unfinished(const char *name, char to[ERA_NAME_MAX + 16])
 {
-    snprintf(to, ERA_NAME_MAX + 16, ".%s.new", name);
+    (void)era_str_format(to, ERA_NAME_MAX + 16, ".%s.new", name);
+}
+
+static void name_finished(const char *name, char to[ERA_NAME_MAX + 16])
+{
+    (void)era_str_format(to, ERA_NAME_MAX + 16, "%s.img", name);
 }
 
 /* A sparse file of its size, under a name that is no volume's until it is whole. */
@@ -55,7 +61,7 @@ static int make_image(struct era *era, const char *name, uint32_t size_mib, stru
     char temporary[ERA_NAME_MAX + 16];
     name_unfinished(name, temporary);
     char final[ERA_NAME_MAX + 16];
-    snprintf(final, sizeof final, "%s.img", name);
+    name_finished(name, final);
     _cleanup_close_ int fd =
         openat(era->volumes_fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -104,7 +110,7 @@ void volume_remove_files(struct era *era, const char *name)
     char file[ERA_NAME_MAX + 16];
     name_unfinished(name, file); /* of a maker who was killed */
     (void)unlinkat(era->volumes_fd, file, 0);
-    snprintf(file, sizeof file, "%s.img", name);
+    name_finished(name, file);
     (void)unlinkat(era->volumes_fd, file, 0);
     (void)era_remove_tree_at(era->volumes_fd, name);
     ERA_POINT("discard.removed");
