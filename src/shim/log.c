@@ -16,28 +16,31 @@ int log_open(struct run_log *log, int dirfd, const char *name, uint64_t cap)
     return log->fd < 0 ? -errno : 0;
 }
 
+/* A full disk: the command goes on, the loss is reported. What is kept follows on what was kept before. */
 static size_t write_head(struct run_log *log, const void *data, size_t len)
 {
     if (log->total >= log->head_max)
         return 0;
     uint64_t room = log->head_max - log->total;
     size_t n = len < room ? len : (size_t)room;
-    if (pwrite(log->fd, data, n, (off_t)(log->total - log->lost)) != (ssize_t)n)
-        log->lost += n; /* a full disk: the command goes on, the loss is reported */
+    ssize_t kept = pwrite(log->fd, data, n, (off_t)(log->total - log->lost));
+    log->lost += n - (kept > 0 ? (size_t)kept : 0);
     return n;
 }
 
 static void write_ring(struct run_log *log, const uint8_t *data, size_t len)
 {
     uint64_t skip = len > log->ring_max ? len - log->ring_max : 0; /* overwritten by its own end */
-    uint64_t position = (log->total - log->head_max + skip) % log->ring_max;
+    uint64_t at = log->total + skip;
+    uint64_t position = (at - log->head_max) % log->ring_max;
     data += skip;
     len -= (size_t)skip;
     while (len > 0) {
         uint64_t room = log->ring_max - position;
         size_t n = len < room ? len : (size_t)room;
+        at += n;
         if (pwrite(log->ring_fd, data, n, (off_t)position) != (ssize_t)n)
-            log->lost += n;
+            log->ring_from = at;
         data += n;
         len -= n;
         position = 0;
@@ -61,50 +64,53 @@ void log_write(struct run_log *log, int dirfd, const char *ring_name, const void
         log->ring_fd = openat(dirfd, ring_name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (log->ring_fd >= 0)
         write_ring(log, (const uint8_t *)data + n, len);
+    else
+        log->ring_from = log->total + len;
     log->total += len;
 }
 
-/* Appends `len` bytes of the ring, from a position on. */
-static int copy_ring(const struct run_log *log, uint64_t position, uint64_t len)
+/* Appends `len` bytes of the ring, from a position on; returns how many. */
+static uint64_t copy_ring(const struct run_log *log, uint64_t position, uint64_t len)
 {
     char buffer[64 * 1024];
-    while (len > 0) {
-        size_t want = len < sizeof buffer ? (size_t)len : sizeof buffer;
+    uint64_t copied = 0;
+    while (copied < len) {
+        size_t want = len - copied < sizeof buffer ? (size_t)(len - copied) : sizeof buffer;
         if (want > log->ring_max - position)
             want = (size_t)(log->ring_max - position);
         ssize_t n = pread(log->ring_fd, buffer, want, (off_t)position);
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        int r = era_write_full(log->fd, buffer, (size_t)n);
-        if (r < 0)
-            return r;
-        position = (position + (uint64_t)n) % log->ring_max;
-        len -= (uint64_t)n;
+        ssize_t written = n > 0 ? write(log->fd, buffer, (size_t)n) : -1;
+        if (written <= 0)
+            break;
+        position = (position + (uint64_t)written) % log->ring_max;
+        copied += (uint64_t)written;
     }
-    return 0;
+    return copied;
+}
+
+/* The place in the stream from which the ring has all of it; not before the head's end. */
+static uint64_t ring_begin(const struct run_log *log)
+{
+    uint64_t from = log->total - log->head_max > log->ring_max ? log->total - log->ring_max : log->head_max;
+    return log->ring_from > from ? log->ring_from : from;
 }
 
 uint64_t log_finish(struct run_log *log, int dirfd, const char *ring_name)
 {
     if (log->fd < 0 || log->total <= log->head_max)
         return log->lost;
-    uint64_t after_head = log->total - log->head_max;
-    uint64_t kept = after_head < log->ring_max ? after_head : log->ring_max;
-    uint64_t dropped = after_head - kept;
-    if (log->ring_fd < 0) {
-        kept = 0;
-        dropped = after_head;
-    }
+    uint64_t from = ring_begin(log);
     (void)lseek(log->fd, 0, SEEK_END);
-    if (dropped > 0) {
+    if (from > log->head_max) {
         char mark[80];
-        int len = snprintf(mark, sizeof mark, "\n[… %llu bytes left out …]\n", (unsigned long long)dropped);
+        int len =
+            snprintf(mark, sizeof mark, "\n[… %llu bytes left out …]\n", (unsigned long long)(from - log->head_max));
         (void)era_write_full(log->fd, mark, (size_t)len);
     }
-    if (kept > 0 && copy_ring(log, dropped > 0 ? after_head % log->ring_max : 0, kept) < 0)
-        dropped += kept;
+    uint64_t position = log->ring_max > 0 ? (from - log->head_max) % log->ring_max : 0;
+    uint64_t copied = copy_ring(log, position, log->total - from);
     unlinkat(dirfd, ring_name, 0);
-    return dropped + log->lost;
+    return log->total - (log->head_max - log->lost) - copied;
 }
 
 void log_close(struct run_log *log)

@@ -54,7 +54,8 @@ struct run_log {
     uint64_t total;
     uint64_t head_max;
     uint64_t ring_max;
-    uint64_t lost; /* bytes that the disk refused */
+    uint64_t lost;      /* bytes of the head that the disk refused */
+    uint64_t ring_from; /* the place in the stream behind the last that the ring could not take */
 };
 
 int log_open(struct run_log *log, int dirfd, const char *name, uint64_t cap);
