@@ -65,16 +65,18 @@ static int sweep_directory(int fd, dev_t dev, char ret_subdir[256])
     return r;
 }
 
+/* Also one that its owner closed to himself, wholly or in part: it is opened up, for it is going anyway. */
 static int open_directory(int dirfd, const char *name)
 {
     int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd >= 0 || errno != EACCES)
-        return fd < 0 ? -errno : fd;
-    /* One that its owner closed to himself: open it up, it is going anyway. */
-    if (fchmodat(dirfd, name, 0700, 0) < 0)
-        return -EACCES;
-    fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0)
+        fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    struct stat st;
+    if (fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700)
+        (void)fchmod(fd, 0700); /* if it fails, then so does what comes */
+    return fd;
 }
 
 static int inode_of(int fd, struct stat *st)
