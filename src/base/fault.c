@@ -169,14 +169,17 @@ static void stop(void)
     sigset_t before;
     sigemptyset(&go);
     sigaddset(&go, SIGCONT);
+    char name[16] = "";
+    (void)prctl(PR_GET_NAME, name);
     (void)prctl(PR_SET_NAME, "era-fault");
     if (getpid() != 1) {
         (void)kill(getpid(), SIGSTOP);
-        return;
+    } else {
+        (void)sigprocmask(SIG_BLOCK, &go, &before);
+        (void)sigwaitinfo(&go, NULL);
+        (void)sigprocmask(SIG_SETMASK, &before, NULL);
     }
-    (void)sigprocmask(SIG_BLOCK, &go, &before);
-    (void)sigwaitinfo(&go, NULL);
-    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    (void)prctl(PR_SET_NAME, name);
 }
 
 static bool same(const char *text, size_t len, const char *name)

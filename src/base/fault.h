@@ -10,7 +10,7 @@
  * commas between; N: not before the Nth time that this process comes by.
  *     ERA_FAULT=create.recorded=kill,shim.run.result=ENOSPC
  *   kill    the process ends itself by SIGKILL
- *   stop    it is called "era-fault" from then on, and stops until SIGCONT comes
+ *   stop    it stops until SIGCONT comes, and is called "era-fault" meanwhile
  *   E…      the call that the point stands around is not made, and fails so
  * era-shim, era-init and era-unpack get the variable from who starts them.
  *     ERA_FAULT_CLOCK=-86400

@@ -158,7 +158,8 @@ static void take_back(struct era *era, const struct era_vm_record *record)
     ERA_POINT("undo.begun");
     _cleanup_close_ int folder = shim_open_folder(era, record->id);
     if (folder >= 0 && shim_stop(folder, 0, NULL) < 0)
-        return; /* it does not answer: its record stays, and is abandoned when it is gone */
+        return;                  /* it does not answer: its record stays, and is abandoned when it is gone */
+    shim_sweep(era, record->id); /* it may have been killed */
     (void)era_remove_tree_at(era->vms_fd, record->id);
     ERA_POINT("undo.folder");
     (void)era_store_vm_delete_with_volume(era->store, record->id, record->id, NULL);
