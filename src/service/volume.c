@@ -39,9 +39,11 @@ static int make_ext4(const char *path, struct era_error *err)
     int r = era_process_run(&spec, &result, err);
     if (r < 0)
         return r;
-    if (!era_process_succeeded(&result))
-        return era_error_set(err, EIO, "volume_failed", "mkfs.ext4 failed: %s", result.tail);
-    return 0;
+    if (era_process_succeeded(&result))
+        return 0;
+    if (strstr(result.tail, strerror(ENOSPC)) != NULL)
+        return era_error_set(err, ENOSPC, "disk_full", "mkfs.ext4 found the disk full: %s", result.tail);
+    return era_error_set(err, EIO, "volume_failed", "mkfs.ext4 failed: %s", result.tail);
 }
 
 /* A volume's name always fits, and what is cut off of anything else names no file. */

@@ -38,8 +38,10 @@ static int begin(void **state)
 {
     struct place *place = calloc(1, sizeof *place);
     *state = place;
-    strcpy(place->path, "/tmp/log.XXXXXX");
-    if (place == NULL || mkdtemp(place->path) == NULL)
+    if (place == NULL)
+        return -1;
+    memcpy(place->path, "/tmp/log.XXXXXX", sizeof "/tmp/log.XXXXXX");
+    if (mkdtemp(place->path) == NULL)
         return -1;
     place->dirfd = open(place->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return log_open(&place->log, place->dirfd, "log", CAP);

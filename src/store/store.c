@@ -95,8 +95,13 @@ int era_store_fail_row(struct era_store *store, const char *what, struct era_err
 static int ensure_file(const char *path, struct era_error *err)
 {
     struct stat st;
-    if (lstat(path, &st) == 0)
-        return S_ISREG(st.st_mode) ? 0 : unusable(path, S_ISDIR(st.st_mode) ? EISDIR : EINVAL, err);
+    if (lstat(path, &st) == 0) {
+        if (!S_ISREG(st.st_mode))
+            return unusable(path, S_ISDIR(st.st_mode) ? EISDIR : EINVAL, err);
+        if (st.st_size == 1) /* SQLite would take it for an empty one, and begin anew */
+            return era_error_set(err, EUCLEAN, "state_corrupt", "%s: all but its first byte is gone", path);
+        return 0;
+    }
     int error = errno;
     if (error == ENOENT) {
         if (mknod(path, S_IFREG | 0600, 0) == 0 || errno == EEXIST)
