@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * comets N [orphaned]: N chains of processes, each of which lives just long
- * enough to make the next one, in a session of its own; with a second word the
+ * comets [orphaned]: CHAINS chains of processes, each of which lives just long
+ * enough to make the next one, in a session of its own; with that word the
  * leader of the run is killed first, so that init is the parent of all. In C
  * and without a libc's help, for it has to be faster than who reads /proc.
  */
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-int main(int argc, char **argv)
+int main(int argc, char *argv[])
 {
-    if (argc > 2)
+    (void)argv;
+    if (argc > 1)
         kill(getppid(), SIGKILL);
-    for (int i = atoi(argv[1]); i > 0; i--)
+    for (int i = 0; i < CHAINS; i++)
         if (fork() == 0)
             for (;;) {
                 if (syscall(SYS_fork) > 0)
