@@ -32,20 +32,31 @@ struct process {
     bool marked;
 };
 
-/* Parses "pid (comm) state ppid"; comm may hold anything, the last ')' ends it. */
+enum { STAT_STATE, STAT_PARENT, STAT_THREADS = 17, STAT_FIELDS }; /* of those that follow the name: see proc(5) */
+
+/*
+ * Parses "pid (comm) state ppid …"; comm may hold anything, the last ')' ends it. A process whose main thread has
+ * exited looks like a zombie, and is one only when no other thread is left.
+ */
 static bool parse_stat(char *text, struct process *ret_process)
 {
-    char *after = strrchr(text, ')');
-    if (after == NULL || after[1] != ' ' || after[2] == '\0' || after[3] != ' ')
+    char *rest = strrchr(text, ')');
+    if (rest == NULL || rest[1] != ' ')
         return false;
-    char *parent = after + 4;
-    parent[strspn(parent, "0123456789")] = '\0';
-    uint64_t value;
-    if (era_parse_u64(parent, 0, INT32_MAX, &value) < 0)
+    rest += 2;
+    const char *fields[STAT_FIELDS];
+    for (int i = 0; i < STAT_FIELDS; i++)
+        if ((fields[i] = strsep(&rest, " ")) == NULL)
+            return false;
+    uint64_t parent;
+    uint64_t threads;
+    if (era_parse_u64(fields[STAT_PARENT], 0, INT32_MAX, &parent) < 0 ||
+        era_parse_u64(fields[STAT_THREADS], 0, INT32_MAX, &threads) < 0)
         return false;
-    ret_process->parent = (pid_t)value;
-    ret_process->dead = after[2] == 'Z' || after[2] == 'X';
-    ret_process->stopped = after[2] == 'T';
+    char state = fields[STAT_STATE][0];
+    ret_process->parent = (pid_t)parent;
+    ret_process->dead = (state == 'Z' || state == 'X') && threads <= 1;
+    ret_process->stopped = state == 'T';
     return true;
 }
 
