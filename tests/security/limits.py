@@ -84,6 +84,7 @@ def run_program(agent: Agent, vm: str, name: str, *words: str, timeout: int = 60
     command = " ".join(["exec python3 -", *words])
     source = (PROGRAMS / name).read_bytes()
     limit = ("--timeout", str(timeout))
+    kwargs.setdefault("timeout", timeout + 60)
     return agent.run("vm", "run", "--vm", vm, *limit, "--stdin", "--cmd", command, input=source, **kwargs).json()
 
 
@@ -131,9 +132,10 @@ def alive_in(vm: str) -> list[str]:
     names = []
     for pid in sorted(pids):
         try:
-            name, state = pathlib.Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(") ", 1)
+            name, rest = pathlib.Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(") ", 1)
         except (OSError, ValueError):
             continue
-        if state[0] not in "ZX" and name != "era-init":
+        state, threads = rest.split()[0], int(rest.split()[17])
+        if (state not in "ZX" or threads > 1) and name != "era-init":
             names.append(name)
     return names

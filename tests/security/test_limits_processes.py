@@ -69,7 +69,7 @@ def test_a_bomb_never_holds_more_than_the_limit(agent: Agent, crowded_vm: str, b
     finally:
         over.set()
         counter.join()
-    assert result["verdict"] == "timed_out" and alive_in(crowded_vm) == []
+    assert result["verdict"] == "timed_out" and set(alive_in(crowded_vm)) <= {"era-run"}
     assert max(seen) <= PIDS + 1
     assert_usable(agent, crowded_vm)
 
@@ -83,5 +83,5 @@ def test_kill_of_everyone_leaves_init(agent: Agent, crowded_vm: str, after: str,
     assert result["verdict"] == verdict
     lost = json.loads(beside.communicate(timeout=30)[0])
     assert (lost["verdict"], lost["signal"]) == ("signaled", 9)
-    assert alive_in(crowded_vm) == []
+    assert set(alive_in(crowded_vm)) <= {"era-run"}
     assert_usable(agent, crowded_vm)

@@ -47,6 +47,7 @@ def busy_vm(agent: Agent) -> Iterator[str]:
         "stops_itself",
         "stops_in_a_vfork",
         "holds_the_pipes",
+        "exits_its_main_thread",
         "renames_itself",
         "is_a_subreaper",
         "runs_away",
@@ -67,7 +68,7 @@ def test_nothing_outlives_its_time(agent: Agent, busy_vm: str, program: str) -> 
     """Dead with all descendants when the answer comes, within a second of the deadline; the VM lives on."""
     keeper = shim_of(agent, busy_vm)
     result = run_program(agent, busy_vm, "unruly.py", program, timeout=TIMEOUT)
-    assert alive_in(busy_vm) == []
+    assert set(alive_in(busy_vm)) <= {"era-run"}  # the leader goes when all others are dead
     assert (result["verdict"], result["exit_code"], result["timed_out"]) == ("timed_out", 124, True)
     assert float(result["duration"].rstrip("s")) < TIMEOUT + DEAD_WITHIN + SLACK
     assert_usable(agent, busy_vm)
@@ -87,7 +88,7 @@ def test_nobody_is_faster_than_the_kill(agent: Agent, tmp_path: pathlib.Path, ch
         beside = agent.start("vm", "exec", "--vm", vm, "--", "cat", stdin=-1, stdout=-1)
         command = ("--timeout", str(TIMEOUT), "--cmd", f"exec /tmp/comets {how}")
         result = agent.run("vm", "run", "--vm", vm, *command).json()
-        assert (result["verdict"], set(alive_in(vm))) == ("timed_out", {"era-run", "cat"})
+        assert (result["verdict"], {*alive_in(vm)}) == ("timed_out", {"era-run", "cat"})
         assert float(result["duration"].rstrip("s")) < TIMEOUT + DEAD_WITHIN + SLACK
         assert beside.communicate(b"still here", timeout=60)[0] == b"still here"
         assert_usable(agent, vm)

@@ -96,6 +96,19 @@ def holds_the_pipes():
     sleep()
 
 
+def exits_its_main_thread():
+    """What is left of it is a thread; the process looks like a zombie, but for the count of its threads."""
+    import threading
+
+    def work():
+        threading.Thread(target=sleep).start()
+        libc.syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+
+    if os.fork() == 0:
+        work()
+    work()
+
+
 def renames_itself():
     """A name that looks like the end of the line that the killer parses."""
     libc.prctl(15, b") Z 1 1 (x", 0, 0, 0)
