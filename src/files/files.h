@@ -49,6 +49,9 @@ struct era_tree_sink;
 int era_tree_sink_open(int dirfd, const char *path, const char *basename, bool inside_links_only,
                        struct era_tree_sink **ret_sink, struct era_error *err);
 
+/* The tree may hold so many bytes from here on, each entry counting for 512 more; beyond that: file_too_large. */
+void era_tree_sink_limit(struct era_tree_sink *sink, uint64_t max_bytes);
+
 /* Takes bytes in pieces of any size. A file appears under its name when it is whole. Errors: tree_corrupt,
  * system_error. */
 int era_tree_sink_feed(struct era_tree_sink *sink, const void *data, size_t len, struct era_error *err);

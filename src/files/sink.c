@@ -29,6 +29,7 @@ struct era_tree_sink {
     bool started; /* the root's own entry was seen */
     bool ended;
     size_t skipped;
+    uint64_t budget;             /* bytes that may still come */
     struct era_buffer input;     /* an incomplete header, or a link's target */
     struct era_tree_entry entry; /* under way while entry_left > 0 */
     uint64_t entry_left;
@@ -106,6 +107,17 @@ static int make_link(struct era_tree_sink *sink, struct era_error *err)
     return 0;
 }
 
+/* What an entry costs: nobody is to fill a disk by a header, nor its inodes by empty files. */
+static int pay(struct era_tree_sink *sink, struct era_error *err)
+{
+    enum { ENTRY_COST = 512 };
+    if (sink->budget < ENTRY_COST || sink->entry.size > sink->budget - ENTRY_COST)
+        return era_error_set(err, EFBIG, "file_too_large", "the tree holds more than there can be in it, at %s",
+                             sink->entry.name[0] != '\0' ? sink->entry.name : sink->root);
+    sink->budget -= ENTRY_COST + sink->entry.size;
+    return 0;
+}
+
 /* A header is whole: starts its entry. */
 static int begin_entry(struct era_tree_sink *sink, struct era_error *err)
 {
@@ -117,7 +129,9 @@ static int begin_entry(struct era_tree_sink *sink, struct era_error *err)
         sink->ended = true;
         return 0;
     }
-    int r = locate(sink, err);
+    int r = pay(sink, err);
+    if (r >= 0)
+        r = locate(sink, err);
     if (r < 0)
         return r;
     if (sink->entry.kind == ERA_TREE_FOLDER)
@@ -212,6 +226,11 @@ int era_tree_sink_finish(struct era_tree_sink *sink, struct era_error *err)
     return 0;
 }
 
+void era_tree_sink_limit(struct era_tree_sink *sink, uint64_t max_bytes)
+{
+    sink->budget = max_bytes;
+}
+
 size_t era_tree_sink_skipped(const struct era_tree_sink *sink)
 {
     return sink->skipped;
@@ -248,6 +267,7 @@ int era_tree_sink_open(int dirfd, const char *path, const char *basename, bool i
     if (sink == NULL)
         return era_error_oom(err);
     sink->parent_fd = sink->file_fd = -EBADF;
+    sink->budget = UINT64_MAX;
     sink->inside_links_only = inside_links_only;
     sink->root_fd = openat(dirfd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (sink->root_fd >= 0) {

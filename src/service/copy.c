@@ -168,18 +168,46 @@ static int drain(struct era_run *run, struct era_tree_sink *sink, struct era_err
     }
 }
 
+/*
+ * Twice what the image, the memory and the volume of a VM hold: more is a file
+ * with holes, or a lie, and the host's disk would be full before it ended.
+ */
+static uint64_t most_of(struct era *era, const struct era_vm_record *record)
+{
+    uint64_t image_bytes = 0;
+    uint64_t disk_mib = 0;
+    struct era_volume_record volume;
+    if (record->ask.volume[0] != '\0' && era_store_volume_get(era->store, record->ask.volume, &volume, NULL) >= 0)
+        disk_mib = volume.size_mib;
+    struct era_image_info *info = NULL;
+    _cleanup_close_ int root = -EBADF;
+    _cleanup_close_ int lock = -EBADF;
+    if (service_images(era, NULL) >= 0 &&
+        era_image_store_get(era->images, record->ask.image, &root, &lock, &info, NULL) >= 0)
+        image_bytes = info->size_bytes;
+    era_image_info_free(info);
+    return 2 * (image_bytes + ((record->ask.mem_mib + disk_mib) << 20));
+}
+
 int era_vm_copy_out(struct era *era, const char *id, const char *guest_path, const char *host_path,
                     struct era_error *err)
 {
     int r = check_guest_path(guest_path, err);
     if (r < 0)
         return r;
+    struct era_vm_record record;
+    r = vm_find(era, id, &record, err);
+    if (r < 0)
+        return r;
+    uint64_t most = most_of(era, &record);
+    era_vm_record_clear(&record);
     char name[256];
     last_name(guest_path, name, sizeof name);
     _cleanup_(era_tree_sink_freep) struct era_tree_sink *sink = NULL;
     r = era_tree_sink_open(AT_FDCWD, host_path, name[0] != '\0' ? name : "root", true, &sink, err);
     if (r < 0)
         return r;
+    era_tree_sink_limit(sink, most);
     struct era_run *run = NULL;
     r = open_copy(era, id, ERA_RUN_GET, guest_path, name, &run, err);
     if (r < 0)
