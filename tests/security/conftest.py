@@ -57,7 +57,7 @@ class Arena:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The folder of the compiled attacks."""
     folder = tmp_path_factory.mktemp("attacks")
-    for source in ("syscalls.c", "powers.c", "hostile_init.c"):
+    for source in ("syscalls.c", "powers.c", "look.c", "hostile_init.c"):
         compile_static(source, folder / source.removesuffix(".c"))
     return folder
 
