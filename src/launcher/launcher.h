@@ -65,6 +65,12 @@ struct era_launcher {
      */
     int (*start)(const struct era_guest_config *config, struct era_guest **ret_guest, struct era_error *err);
 
+    /*
+     * The caller's process keeps a running guest from here on and does nothing
+     * else: it needs no new privileges any more. 0 or -errno.
+     */
+    int (*confine)(void);
+
     /* Removes what a guest of this id left on the host when its shim was killed. */
     void (*sweep)(const char *id);
 

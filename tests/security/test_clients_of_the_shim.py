@@ -244,6 +244,14 @@ def test_more_connections_than_there_is_room_for(agent: Agent, vm: str, bystande
             client.socket.close()
 
 
+def test_a_shim_that_was_taken_over(agent: Agent, vm: str) -> None:
+    """What it may do then: no capability, no new privileges, and a filter; see src/launcher/namespace/seccomp_test.c."""
+    status = pathlib.Path(f"/proc/{shim_of(agent, vm)}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert {int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+
+
 def test_the_socket_by_another_user(agent: Agent, vm: str) -> None:
     """Who is neither the same user nor root is not let in, and reads nothing of the folder."""
     if os.geteuid() != 0:

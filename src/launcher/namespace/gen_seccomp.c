@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * gen_seccomp - at build time: compiles seccomp_rules.h into two BPF programs
- * and writes them as C arrays on stdout.
+ * for guests, seccomp_keeper.h into one for their shims, and writes them as C
+ * arrays on stdout.
  */
 #include <linux/filter.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "launcher/namespace/seccomp_keeper.h"
 #include "launcher/namespace/seccomp_rules.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -112,10 +114,18 @@ static scmp_filter_ctx deny_filter(void)
     return filter;
 }
 
+static scmp_filter_ctx keeper_filter(void)
+{
+    scmp_filter_ctx filter = new_filter(SCMP_ACT_ERRNO(EPERM));
+    add_all(filter, SCMP_ACT_ALLOW, keeper_allowed, COUNT(keeper_allowed));
+    return filter;
+}
+
 int main(void)
 {
     printf("/* Written by gen_seccomp from seccomp_rules.h. */\n");
     print_filter(allow_filter(), "filter_allow");
     print_filter(deny_filter(), "filter_deny");
+    print_filter(keeper_filter(), "filter_keeper");
     return 0;
 }

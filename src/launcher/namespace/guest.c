@@ -271,6 +271,7 @@ static void sweep(const char *id)
 const struct era_launcher era_namespace_launcher = {
     .kind = ERA_LAUNCHER_NAMESPACE,
     .start = start,
+    .confine = seccomp_confine_keeper,
     .sweep = sweep,
     .probe = namespace_probe,
 };

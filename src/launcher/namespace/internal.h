@@ -68,6 +68,9 @@ int network_raise_loopback(void);
 int network_forbid(const struct ifaddrs *host);
 int seccomp_install(void);
 
+/* For the shim, once its guest runs: what it needs to keep it, and nothing else. 0 or -errno. */
+int seccomp_confine_keeper(void);
+
 /* ---- cgroup_hierarchy.c, cgroup_delegated.c, cgroup.c ------------------- */
 
 enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CONTROLLERS };
