@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/fd.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/str.h"
 
 void era_closep(int *fd)
 {
@@ -124,15 +127,42 @@ int era_write_file_atomic_at(int dirfd, const char *name, const void *data, size
     return r;
 }
 
-/* Closes first..last, one by one where the kernel has no close_range (before Linux 5.9). */
+/* The kernel's own entries, which getdents64(2) fills in, are what C libraries of 64 bits have. */
+static_assert(sizeof(ino_t) == 8 && sizeof(off_t) == 8 && offsetof(struct dirent, d_name) == 19, "linux_dirent64");
+
+/* As close_range(), by the list that /proc has; false where there is none. */
+static bool close_listed(unsigned first, unsigned last)
+{
+    _cleanup_close_ int list = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (list < 0)
+        return false;
+    _Alignas(struct dirent) char entries[4096];
+    ssize_t len;
+    /* The kernel goes by number, so that what is closed meanwhile makes it pass nothing over. */
+    while ((len = syscall(SYS_getdents64, list, entries, sizeof entries)) > 0) {
+        const struct dirent *entry;
+        for (ssize_t at = 0; at < len; at += entry->d_reclen) {
+            entry = (const struct dirent *)(const void *)(entries + at);
+            uint64_t fd = 0;
+            if (era_parse_u64(entry->d_name, first, last, &fd) == 0 && (int)fd != list)
+                close((int)fd);
+        }
+    }
+    return len == 0;
+}
+
+/*
+ * Closes first..last. The kernel may have no close_range (before Linux 5.9), and
+ * the limit on descriptors says nothing of those that were open when it was set.
+ */
 static void close_span(unsigned first, unsigned last)
 {
-    if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
+    if (first > last || syscall(SYS_close_range, first, last, 0) == 0 || close_listed(first, last))
         return;
     struct rlimit limit = {0};
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 65536)
-        limit.rlim_cur = 65536;
-    for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; fd++)
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_max > 1048576)
+        limit.rlim_max = 1048576;
+    for (unsigned fd = first; fd <= last && fd < limit.rlim_max; fd++)
         close((int)fd);
 }
 
