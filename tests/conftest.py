@@ -166,12 +166,20 @@ def shim_of(agent: Agent, vm: str) -> int:
     raise AssertionError(f"{vm} has no shim")
 
 
+def vm_groups() -> Iterator[pathlib.Path]:
+    """The control groups of VMs, wherever a part of the tree was delegated; others come and go meanwhile."""
+    for folder, names, _ in os.walk("/sys/fs/cgroup"):
+        if os.path.basename(folder) == "agent":
+            yield from (pathlib.Path(folder, name) for name in names)
+            names.clear()
+
+
 def all_groups() -> set[pathlib.Path]:
-    """The control groups of all VMs of this user, in whatever state directory."""
+    """Those of all VMs of this user, in whatever state directory."""
     found = set()
-    for path in pathlib.Path("/sys/fs/cgroup").glob("**/agent/*"):
+    for path in vm_groups():
         with contextlib.suppress(FileNotFoundError):
-            if path.is_dir() and path.stat().st_uid == os.geteuid():
+            if path.stat().st_uid == os.geteuid():
                 found.add(path)
     return found
 
@@ -197,7 +205,7 @@ def loop_devices_of(state: pathlib.Path) -> list[str]:
 
 def groups_of(vm: str) -> list[pathlib.Path]:
     """The control groups of a VM."""
-    return [path for path in pathlib.Path("/sys/fs/cgroup").glob(f"**/agent/{vm}") if path.is_dir()]
+    return [path for path in vm_groups() if path.name == vm]
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import BUILD, STATE, Agent, eventually, processes_of, shim_of
-from tests.image.ocilib import Layout
+from tests.image.ocilib import Layout, simple_layout
 from tests.cli.test_shell import Terminal
 from tests.system.test_network import PROBE, Site, site  # noqa: F401 (a fixture)
 
@@ -106,9 +106,11 @@ def users_vm(user: User) -> Iterator[str]:
     user.clean(vm)
 
 
-def test_an_image_is_imported_listed_and_removed(user: User, archive: pathlib.Path) -> None:
-    """Without privilege, with all that is in it; nothing of it is left."""
-    user.run("image", "import", str(archive), "--name", "era/second:1", check=True)
+def test_an_image_is_imported_listed_and_removed(user: User, tmp_path: pathlib.Path) -> None:
+    """Without privilege; nothing of it is left."""
+    layout = simple_layout({"hello": "x"}, name="era/second:1").tar(tmp_path / "second.tar")
+    shutil.copy(layout, user.home)
+    user.run("image", "import", str(user.home / "second.tar"), check=True)
     assert {image["reference"] for image in user.run("image", "list", check=True).lines()} == {"era/base:1", "era/second:1"}
     user.run("image", "remove", "era/second:1", check=True)
     assert len(list((user.state / "images").iterdir())) == 1
