@@ -176,3 +176,20 @@ int era_idmap_write(pid_t pid, bool need_range, struct era_error *err)
         *err = why;
     return r;
 }
+
+bool era_idmap_is_host_root(void)
+{
+    if (geteuid() != 0)
+        return false;
+    _cleanup_free_ char *map = NULL;
+    if (era_read_file_at(AT_FDCWD, "/proc/self/uid_map", 64u << 10, &map, NULL) < 0)
+        return true; /* without /proc nothing else works either, and says so */
+    /* The initial namespace maps all ids to themselves. */
+    static const char *const full[] = {"0", "0", "4294967295"};
+    size_t matched = 0;
+    char *rest = map;
+    for (char *word = strsep(&rest, " \n"); word != NULL && matched < 3; word = strsep(&rest, " \n"))
+        if (word[0] != '\0' && !era_str_eq(word, full[matched++]))
+            return false;
+    return matched == 3;
+}

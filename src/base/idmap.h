@@ -23,6 +23,12 @@
  */
 int era_idmap_write(pid_t pid, bool need_range, struct era_error *err);
 
+/*
+ * Whether the caller is root of the host, and not merely of a user namespace
+ * around us, as in a container without root: that one has an ordinary user's powers.
+ */
+bool era_idmap_is_host_root(void);
+
 /* The first range of at least min ids that text, in the form of subuid(5), gives to the user; -ENOENT. Pure. */
 int era_idmap_parse(const char *text, const char *user_name, uid_t uid, uint32_t min, uint32_t *ret_start,
                     uint32_t *ret_count);

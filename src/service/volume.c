@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "base/process.h"
 #include "service/service.h"
 
@@ -87,7 +88,7 @@ static int make_image(struct era *era, const char *name, uint32_t size_mib, stru
 int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, struct era_error *err)
 {
     struct era_volume_record volume = {
-        .kind = geteuid() == 0 ? ERA_VOLUME_EXT4 : ERA_VOLUME_FOLDER,
+        .kind = era_idmap_is_host_root() ? ERA_VOLUME_EXT4 : ERA_VOLUME_FOLDER,
         .size_mib = size_mib,
         .created_at_ns = era_clock_realtime_ns(),
     };

@@ -305,3 +305,14 @@ def test_forbidden_namespaces_are_explained(user: User) -> None:
     assert "sysctl -w user.max_user_namespaces=" in error["message"]
     checks = {check["name"]: check for check in doctor.json()["checks"]}
     assert doctor.code == 1 and "sysctl -w user.max_user_namespaces=" in checks["namespaces"]["detail"]
+
+
+def test_root_of_a_user_namespace_is_an_ordinary_user(user: User) -> None:
+    """As in a container without root: uid 0 there has none of root's powers, and needs none."""
+    before = user.prefix
+    user.prefix = [*before, "unshare", "--user", "--map-root-user", "--"]
+    try:
+        done = user.run("vm", "temp", *CREATE, "--persist", "--cmd", "id -u; touch persist/file && ls persist", check=True)
+    finally:
+        user.prefix = before
+    assert done.text == "0\nfile\n"

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
@@ -290,6 +291,6 @@ void cgroup_sweep(const char *id)
     for (int i = 0; i < CGROUP_CONTROLLERS; i++)
         cgroup.made[i] = cgroup.hierarchy.places[i].path[0] != '\0';
     cgroup_remove(&cgroup);
-    if (geteuid() != 0 && cgroup.hierarchy.v2_mount[0] != '\0')
+    if (!era_idmap_is_host_root() && cgroup.hierarchy.v2_mount[0] != '\0')
         cgroup_sweep_tree(cgroup.hierarchy.v2_mount, id);
 }

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
@@ -63,7 +64,7 @@ static void note_v2(struct cgroup_hierarchy *hierarchy, const char *mount_root, 
     if (!has_any || !era_str_copy(hierarchy->v2_mount, sizeof hierarchy->v2_mount, mount_point))
         return;
     char delegated[256];
-    if (geteuid() != 0) {
+    if (!era_idmap_is_host_root()) {
         hierarchy->undelegated = true;
         if (cgroup_find_delegated(mount_root, mount_point, delegated) < 0)
             return;

@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
@@ -199,7 +200,7 @@ static void free_addresses(struct ifaddrs **addresses)
 
 static int start(const struct era_guest_config *config, struct era_guest **ret_guest, struct era_error *err)
 {
-    bool privileged = geteuid() == 0;
+    bool privileged = era_idmap_is_host_root();
     _cleanup_(guest_freep) struct namespace_guest *guest = calloc(1, sizeof *guest);
     if (guest == NULL)
         return era_error_oom(err);

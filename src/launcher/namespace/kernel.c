@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
@@ -78,9 +79,9 @@ const char *kernel_why_no_namespaces(void)
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
         if (read_number(limits[i][0]) == 0)
             return limits[i][1];
-    if (read_number("/proc/sys/kernel/unprivileged_userns_clone") == 0 && geteuid() != 0)
+    if (read_number("/proc/sys/kernel/unprivileged_userns_clone") == 0 && !era_idmap_is_host_root())
         return "kernel.unprivileged_userns_clone is 0; as root: sysctl -w kernel.unprivileged_userns_clone=1";
-    if (read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1 && geteuid() != 0)
+    if (read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1 && !era_idmap_is_host_root())
         return "AppArmor restricts user namespaces; as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
     return "an outer container, its system call filter or a chroot forbids them";
 }
@@ -111,9 +112,10 @@ int kernel_try_namespaces(struct kernel_trial *ret_trial)
     const unsigned long flags =
         CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | SIGCHLD;
     uid_t uid = geteuid();
+    bool host_root = era_idmap_is_host_root();
     pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, 0);
     if (pid == 0)
-        _exit(uid == 0 ? 0 : try_mounts(uid));
+        _exit(host_root ? 0 : try_mounts(uid));
     if (pid < 0)
         return -errno;
     int status = 0;

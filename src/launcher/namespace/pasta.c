@@ -29,6 +29,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "launcher/namespace/internal.h"
 
 /* Where the keeper's descriptors stand, so that they can be named in pasta's arguments. */
@@ -87,7 +88,7 @@ static _Noreturn void exec_pasta(const char *pasta)
 static int offer_tun(void)
 {
     const dev_t tun = makedev(10, 200); /* Documentation/admin-guide/devices.txt */
-    if (geteuid() != 0)
+    if (!era_idmap_is_host_root())
         return 0;
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("era", "/dev/net", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=4k") < 0)
@@ -171,7 +172,7 @@ int pasta_start(pid_t child, int *ret_pid_fd, struct era_error *err)
     if (pasta == NULL)
         return era_error_set(err, ENOENT, "network_unavailable",
                              "--network allow_all needs pasta; install the package passt");
-    if (geteuid() != 0 && access("/dev/net/tun", R_OK | W_OK) < 0)
+    if (!era_idmap_is_host_root() && access("/dev/net/tun", R_OK | W_OK) < 0)
         return era_error_set(err, errno, "network_unavailable",
                              "this user may not open /dev/net/tun (%s); as root: chmod 666 /dev/net/tun",
                              strerror(errno));

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/idmap.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
 
@@ -55,9 +56,10 @@ static bool check_mounts(struct list *list, const struct kernel_trial *trial)
 {
     struct utsname uts;
     uname(&uts);
-    _cleanup_close_ int fs = geteuid() == 0 ? (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC) : -EBADF;
-    int error = geteuid() != 0 ? trial->mount_error : fs < 0 ? errno : 0;
-    if (error == EPERM && geteuid() != 0) {
+    bool host_root = era_idmap_is_host_root();
+    _cleanup_close_ int fs = host_root ? (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC) : -EBADF;
+    int error = !host_root ? trial->mount_error : fs < 0 ? errno : 0;
+    if (error == EPERM && !host_root) {
         add(list, "overlayfs", "missing", "%s on Linux %s; %s", strerror(error), uts.release,
             kernel_why_no_namespaces());
         return false;
@@ -118,7 +120,7 @@ int namespace_probe(struct era_check checks[], int max, bool *ret_usable)
         add(&list, "loop devices", "ok", "volumes are ext4 of a fixed size");
     else
         add(&list, "loop devices", "warn", "not usable: volumes are folders without a bound");
-    if (geteuid() != 0 && access("/dev/net/tun", R_OK | W_OK) < 0)
+    if (!era_idmap_is_host_root() && access("/dev/net/tun", R_OK | W_OK) < 0)
         add(&list, "/dev/net/tun", "warn", "%s: no --network allow_all; as root: chmod 666 /dev/net/tun",
             strerror(errno));
     check_tool(&list, "pasta", "/usr/bin/pasta", "no --network allow_all; install the package passt");
