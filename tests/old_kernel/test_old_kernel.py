@@ -140,6 +140,14 @@ def test_an_ordinary_user_is_told_the_same(nobody: OldKernel) -> None:
     refuse(nobody, "mount_setattr", NEEDED["mount_setattr"], "--best-effort")
 
 
+@pytest.mark.as_root
+def test_doctor_says_what_root_needs_of_the_kernel(root: OldKernel) -> None:
+    """A version before 5.19 is a warning, because distributions bring parts of newer ones; it decides nothing."""
+    root.prefix = ["setarch", "--uname-2.6"]
+    checks = {check["name"]: check for check in root.run("doctor", check=True).json()["checks"]}
+    assert checks["overlayfs"]["state"] == "warn" and "5.19" in checks["overlayfs"]["detail"]
+
+
 def test_no_descriptor_leaks_without_close_range(root: OldKernel) -> None:
     """Also none that is above the limit, which was lowered after it was opened."""
     def open_many() -> None:

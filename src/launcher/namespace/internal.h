@@ -154,6 +154,9 @@ enum { KERNEL_WHY_MAX = 200 };
 
 /* 0 when the kernel has every system call that a guest cannot be made without; else which it lacks. */
 int kernel_check_calls(char why[KERNEL_WHY_MAX]);
+/* Whether uname(2) gives an older version; distributions bring parts of newer ones, so this explains and decides
+ * nothing. */
+bool kernel_is_before(unsigned major, unsigned minor);
 /* Why the kernel refused a user namespace, as far as its settings tell, and how to change that. */
 const char *kernel_why_no_namespaces(void);
 

@@ -53,6 +53,20 @@ int kernel_check_calls(char why[KERNEL_WHY_MAX])
     return 0;
 }
 
+bool kernel_is_before(unsigned major, unsigned minor)
+{
+    struct utsname uts;
+    uname(&uts);
+    unsigned version[2] = {0};
+    const char *at = uts.release;
+    for (int i = 0; i < 2; i++) {
+        for (; *at >= '0' && *at <= '9'; at++)
+            version[i] = version[i] * 10 + (unsigned)(*at - '0');
+        at += *at == '.';
+    }
+    return version[0] < major || (version[0] == major && version[1] < minor);
+}
+
 /* The number in a file of /proc/sys, or -1. */
 static long read_number(const char *path)
 {

@@ -68,7 +68,10 @@ static bool check_mounts(struct list *list, const struct kernel_trial *trial)
         add(list, "overlayfs", "missing", "%s on Linux %s", strerror(error), uts.release);
         return false;
     }
-    if (trial->no_user_xattrs)
+    if (host_root && kernel_is_before(5, 19))
+        add(list, "overlayfs", "warn", "Linux %.40s, older than 5.19: as root, VMs need an overlay of idmapped images",
+            uts.release);
+    else if (trial->no_user_xattrs)
         add(list, "overlayfs", "warn",
             "Linux %.40s, older than 6.6: as an ordinary user, removing a folder of the image fails in the VM (EIO)",
             uts.release);

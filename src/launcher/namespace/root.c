@@ -75,11 +75,12 @@ static int assemble(const struct era_guest_config *config, int userns_fd, int sc
     if (lower < 0)
         return fail(err, lower, config->image_path);
     if (privileged && (r = mount_idmap(lower, userns_fd)) < 0)
-        return fail(err, r, "idmapped mount of the image (needs Linux 5.19 and a file system that has them)");
+        return fail(err, r, "idmapped mount of the image (needs a file system that has them)");
     if ((r = mount_attach(lower, scratch_fd, "lower")) < 0)
         return fail(err, r, "lower layer");
     mounts->root_fd = build_overlay(privileged);
-    return mounts->root_fd < 0 ? fail(err, mounts->root_fd, "overlay") : 0;
+    const char *what = privileged ? "overlay of an idmapped image (needs Linux 5.19)" : "overlay";
+    return mounts->root_fd < 0 ? fail(err, mounts->root_fd, what) : 0;
 }
 
 int root_build(const struct era_guest_config *config, int userns_fd, struct guest_mounts *mounts, struct era_error *err)
