@@ -11,6 +11,8 @@ import select
 import signal
 import subprocess
 
+import pytest
+
 from tests.conftest import Agent, eventually, groups_of, processes_of, shim_of
 
 
@@ -71,6 +73,7 @@ def test_a_run_outlives_its_client_and_is_recorded(agent: Agent, vm: str) -> Non
     assert agent.run("vm", "logs", "--vm", vm, check=True).text == "before\nafter\n"
 
 
+@pytest.mark.slow_emulated
 def test_a_create_that_is_killed_leaves_all_or_nothing(fresh_state: Agent) -> None:
     """At any instant: afterwards there is a whole VM, or no trace of one."""
     agent = fresh_state
@@ -114,6 +117,7 @@ def test_stop_and_clean_can_be_said_twice(agent: Agent) -> None:
         assert agent.run("vm", verb, "--vm", vm).error()["code"] == "vm_not_found"
 
 
+@pytest.mark.slow_emulated
 def test_a_heavy_guest_of_a_killed_shim_leaves_no_group(agent: Agent) -> None:
     """Hundreds of processes and much memory take a while to die: the sweep waits for them."""
     vm = agent.create("--mem", "512")

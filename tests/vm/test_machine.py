@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only a machine with systemd, control groups v2 and sysctls of its own can show."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import pwd
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Agent, Result, eventually, groups_of, shim_of
+
+GROUPS = pathlib.Path("/sys/fs/cgroup")
+SCOPE = ["systemd-run", "--user", "--scope", "--quiet", "-p", "Delegate=yes", "--"]
+
+
+class OrdinaryUser(Agent):
+    """The program as the ordinary user of the machine, as after a login by ssh."""
+
+    def __init__(self) -> None:
+        user = pwd.getpwnam("tester")
+        super().__init__(pathlib.Path(user.pw_dir) / "state")
+        self.env["HOME"] = user.pw_dir
+        self.env["XDG_RUNTIME_DIR"] = f"/run/user/{user.pw_uid}"
+
+    def do(self, *argv: str, timeout: float = 120) -> Result:
+        """Runs any command as this user."""
+        done = subprocess.run(["runuser", "-u", "tester", "--", *argv], env=self.env, capture_output=True,
+                              stdin=subprocess.DEVNULL, timeout=timeout)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def run(self, *args: str, **_: object) -> Result:
+        """Runs a command of the program, outside of any delegated scope."""
+        return self.do(str(self.program), *args)
+
+    def scoped(self, *args: str) -> Result:
+        """Runs a command of the program in a scope of its own."""
+        return self.do(*SCOPE, str(self.program), *args)
+
+
+@pytest.fixture
+def tester() -> Iterator[OrdinaryUser]:
+    """The ordinary user, whose VMs are gone afterwards."""
+    user = OrdinaryUser()
+    yield user
+    user.run("vm", "clean", "--all")
+
+
+@contextlib.contextmanager
+def sysctl(name: str, value: str) -> Iterator[None]:
+    """A setting of the kernel for a while."""
+    path = pathlib.Path("/proc/sys") / name.replace(".", "/")
+    before = path.read_text()
+    path.write_text(value)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+def test_without_delegation_limits_are_refused_and_told_how_to_get(tester: OrdinaryUser) -> None:
+    """From a plain login nothing is enforced silently, and the way out is in the message."""
+    error = tester.run("vm", "create", "--language", "python").error()
+    assert error["code"] == "limit_unenforceable"
+    assert "systemd-run --user --scope -p Delegate=yes" in error["message"]
+    checks = {check["name"]: check for check in tester.run("doctor", "--output", "json").json()["checks"]}
+    assert checks["cgroup memory"]["state"] == "missing"
+    assert "systemd-run --user --scope -p Delegate=yes" in checks["cgroup memory"]["detail"]
+    vm = tester.run("vm", "create", "--language", "python", "--best-effort").json()
+    assert vm["unenforced"] == ["memory", "cpu", "pids"]
+
+
+def test_a_vm_outlives_the_scope_that_made_it(tester: OrdinaryUser) -> None:
+    """The command has ended, its scope lasts with the VM, limits hold, and any shell can use and end it."""
+    vm = str(tester.scoped("vm", "create", "--language", "python", "--mem", "96").json()["id"])
+    (group,) = groups_of(vm)
+    assert (group / "memory.max").read_text() == f"{96 << 20}\n"
+    assert (group / "memory.swap.max").read_text() == "0\n"
+    assert (group / "cpu.max").read_text() == "100000 100000\n"
+    scope = group.parent.parent
+    assert scope.name.endswith(".scope") and (scope / "cgroup.procs").read_text() == ""
+    hog = tester.run("vm", "run", "--vm", vm, "--cmd", "python3 -c 'x = bytearray(1 << 30)'").json()
+    assert hog["verdict"] == "oom_killed"
+    assert tester.run("vm", "stop", "--vm", vm).code == 0
+    eventually(lambda: not scope.exists())
+    assert tester.run("vm", "run", "--vm", vm, "--cmd", "true").error()["code"] == "limit_unenforceable"
+    assert tester.scoped("vm", "run", "--vm", vm, "--cmd", "true").json()["verdict"] == "exited"
+
+
+def test_many_commands_share_one_scope(tester: OrdinaryUser) -> None:
+    """The first moves what is in it; the next find their way from there, and the shell is none the worse."""
+    script = (
+        f"cat /proc/self/cgroup; for i in 1 2; do {tester.program} vm create --language python || exit 1; done;"
+        " sh -c 'cat /proc/self/cgroup'"
+    )
+    lines = tester.do(*SCOPE, "sh", "-c", script).text.splitlines()
+    vms = [vm for vm in tester.run("vm", "list", "--quiet").text.split() if vm]
+    assert len(vms) == 2
+    assert {group.parent for vm in vms for group in groups_of(vm)} == {GROUPS / (lines[0].split("::/")[1] + "/agent")}
+    assert lines[-1] == f"{lines[0]}/agent-callers"
+
+
+def test_a_killed_shims_groups_are_removed_from_anywhere(tester: OrdinaryUser) -> None:
+    """Its scope still holds the shell that started it, and whoever looks next is elsewhere."""
+    script = f"{tester.program} vm create --language python && exec sleep 1000"
+    shell = subprocess.Popen(["runuser", "-u", "tester", "--", *SCOPE, "sh", "-c", script], env=tester.env,
+                             stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    try:
+        assert shell.stdout is not None and shell.stdout.readline()
+        vm = tester.run("vm", "list", "--quiet").text.strip()
+        (group,) = groups_of(vm)
+        os.kill(shim_of(tester, vm), signal.SIGKILL)
+        assert tester.run("vm", "list", "--all").code == 0
+        assert not group.exists() and group.parent.exists()
+    finally:
+        shell.terminate()
+        shell.wait()
+
+
+def test_root_of_a_container_gets_limits_too(agent: Agent) -> None:
+    """A control group namespace whose root holds processes: they make room, and the VM is bounded."""
+    script = (
+        "umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup &&"
+        f" {agent.program} vm temp --language python --mem 96 --cmd 'python3 -c \"x = bytearray(1 << 30)\"';"
+        " echo $?; cat /sys/fs/cgroup/cgroup.subtree_control"
+    )
+    done = subprocess.run(["systemd-run", "--scope", "--quiet", "-p", "Delegate=yes", "--", "unshare", "--cgroup",
+                           "--mount", "sh", "-c", script], env=agent.env, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["137", "cpu memory pids"], done
+
+
+@pytest.mark.parametrize("name", ["kernel.unprivileged_userns_clone", "user.max_user_namespaces"])
+def test_forbidden_namespaces_are_explained_to_a_user(tester: OrdinaryUser, name: str) -> None:
+    """Which setting it is and how it is changed, by doctor and by create alike."""
+    with sysctl(name, "0"):
+        error = tester.scoped("vm", "create", "--language", "python").error()
+        doctor = tester.run("doctor", "--output", "json")
+    assert error["code"] == "launcher_unavailable" and f"sysctl -w {name}=" in error["message"]
+    checks = {check["name"]: check for check in doctor.json()["checks"]}
+    assert doctor.code == 1 and checks["namespaces"]["state"] == "missing"
+    assert f"sysctl -w {name}=" in checks["namespaces"]["detail"]
+    assert tester.run("vm", "list", "--all", "--quiet").text == ""
+
+
+def test_forbidden_namespaces_are_explained_to_root(agent: Agent) -> None:
+    """The limit that holds for everybody."""
+    with sysctl("user.max_user_namespaces", "0"):
+        error = agent.run("vm", "create", "--language", "python").error()
+    assert error["code"] == "launcher_unavailable" and "sysctl -w user.max_user_namespaces=" in error["message"]
+
+
+def test_an_old_kernel_says_what_an_ordinary_user_lacks(tester: OrdinaryUser) -> None:
+    """Before Linux 6.6 tmpfs has no user attributes: a folder of the image stays, refused and not half removed."""
+    checks = {check["name"]: check for check in tester.run("doctor", "--output", "json").json()["checks"]}
+    assert checks["overlayfs"]["state"] == "warn" and "6.6" in checks["overlayfs"]["detail"]
+    vm = str(tester.run("vm", "create", "--language", "python", "--best-effort").json()["id"])
+    inside = tester.run("vm", "exec", "--vm", vm, "--cmd", "rm -r /var/lib/dpkg; mkdir /new && rm -r /new && rm /etc/passwd")
+    assert inside.code == 0 and b"Input/output error" in inside.stderr
+    assert tester.run("vm", "exec", "--vm", vm, "--cmd", "pip list && python3 -m venv --without-pip /tmp/v").code == 0
