@@ -75,6 +75,18 @@ def test_without_delegation_limits_are_refused_and_told_how_to_get(tester: Ordin
     assert vm["unenforced"] == ["memory", "cpu", "pids"]
 
 
+def test_a_scope_without_all_controllers_is_left_alone(tester: OrdinaryUser) -> None:
+    """As of a terminal on a desktop: ours, but without the cpu controller. Refused before a process is moved."""
+    plain = ["systemd-run", "--user", "--scope", "--quiet", "--"]
+    done = tester.do(*plain, "sh", "-c", f"{tester.program} vm create --language python; cat /proc/self/cgroup")
+    assert b"limit_unenforceable" in done.stderr and b"-p Delegate=yes" in done.stderr
+    assert done.text.strip().endswith(".scope")
+    vm = tester.do(*plain, str(tester.program), "vm", "create", "--language", "python", "--best-effort").json()
+    assert vm["unenforced"] == ["cpu"]
+    (group,) = groups_of(str(vm["id"]))
+    assert (group / "memory.max").read_text() == f"{256 << 20}\n"
+
+
 def test_a_vm_outlives_the_scope_that_made_it(tester: OrdinaryUser) -> None:
     """The command has ended, its scope lasts with the VM, limits hold, and any shell can use and end it."""
     vm = str(tester.scoped("vm", "create", "--language", "python", "--mem", "96").json()["id"])

@@ -134,27 +134,37 @@ static int apply(struct cgroup *cgroup, const struct era_guest_config *config, e
     return -EINVAL;
 }
 
+static int refuse(const struct cgroup *cgroup, enum cgroup_controller controller, int r, struct era_error *err)
+{
+    return era_error_set(
+        err, -r, "limit_unenforceable",
+        "this host cannot enforce the %s limit (no control group: %s); --best-effort goes on without%s",
+        cgroup_controller_name(controller),
+        r == -ENOTSUP && cgroup->hierarchy.undelegated ? "none was delegated to this user" : strerror(-r),
+        cgroup_advice(&cgroup->hierarchy));
+}
+
 int cgroup_create(const struct era_guest_config *config, struct cgroup *ret_cgroup, char unenforced[ERA_UNENFORCED_MAX],
                   struct era_error *err)
 {
     struct cgroup cgroup = {0};
     cgroup_find(&cgroup.hierarchy);
     era_str_copy(cgroup.id, sizeof cgroup.id, config->id);
+    /* Before anything is made, or anybody's process moved to make room. */
+    for (int i = 0; i < CGROUP_CONTROLLERS && !config->best_effort; i++)
+        if (cgroup.hierarchy.places[i].path[0] == '\0')
+            return refuse(&cgroup, (enum cgroup_controller)i, -ENOTSUP, err);
     for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
         int r = apply(&cgroup, config, (enum cgroup_controller)i);
         if (r >= 0)
             continue;
-        const char *name = cgroup_controller_name((enum cgroup_controller)i);
         if (!config->best_effort) {
             cgroup_remove(&cgroup);
-            return era_error_set(
-                err, -r, "limit_unenforceable",
-                "this host cannot enforce the %s limit (no control group: %s); --best-effort goes on without%s", name,
-                r == -ENOTSUP && cgroup.hierarchy.undelegated ? "none was delegated to this user" : strerror(-r),
-                cgroup_advice(&cgroup.hierarchy));
+            return refuse(&cgroup, (enum cgroup_controller)i, r, err);
         }
         size_t used = strlen(unenforced);
-        snprintf(unenforced + used, ERA_UNENFORCED_MAX - used, "%s%s", used > 0 ? "," : "", name);
+        snprintf(unenforced + used, ERA_UNENFORCED_MAX - used, "%s%s", used > 0 ? "," : "",
+                 cgroup_controller_name((enum cgroup_controller)i));
     }
     *ret_cgroup = cgroup;
     return 0;

@@ -83,7 +83,7 @@ int cgroup_find_delegated(const char *mount_root, const char *mount_point, char 
         return r;
     /* What the mount shows is below its root; a tree of which we are no part is of no use. */
     size_t root_len = strcmp(mount_root, "/") == 0 ? 0 : strlen(mount_root);
-    if (strncmp(own, mount_root, root_len) != 0 || own[root_len] != '/')
+    if (strncmp(own, mount_root, root_len) != 0 || (own[root_len] != '/' && own[root_len] != '\0'))
         return -ENOENT;
     char group[256];
     r = era_str_format(group, sizeof group, "%s%s", mount_point, own + root_len);
