@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +23,8 @@
 #include "base/idmap.h"
 #include "base/str.h"
 #include "launcher/namespace/internal.h"
+
+enum { EXEC_TIMEOUT_MS = 30000 };
 
 struct namespace_guest {
     struct era_guest head;
@@ -106,6 +109,13 @@ static int send_go(int sync_fd, const struct guest_mounts *mounts)
 static int await_exec(int sync_fd, struct era_error *err)
 {
     struct child_failure failure;
+    struct pollfd poller = {.fd = sync_fd, .events = POLLIN};
+    int ready;
+    do
+        ready = poll(&poller, 1, EXEC_TIMEOUT_MS);
+    while (ready < 0 && errno == EINTR);
+    if (ready == 0)
+        return era_error_set(err, ETIMEDOUT, "vm_start_failed", "the guest's first process was not set up in time");
     ssize_t n = era_read_full(sync_fd, &failure, sizeof failure);
     if (n == 0)
         return 0;
