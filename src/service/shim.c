@@ -304,6 +304,8 @@ int shim_await_end(int folder_fd, struct era_error *err)
     _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, STOP_SLACK_MS);
     if (lock == -EAGAIN)
         return era_error_set(err, ETIMEDOUT, "vm_busy", "the VM's shim does not end");
+    if (lock == -ENOENT)
+        return 0; /* somebody has removed the folder, which comes after the end */
     return lock < 0 ? era_error_errno(err, -lock, "cannot wait for the VM's shim") : 0;
 }
 

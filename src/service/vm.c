@@ -381,6 +381,8 @@ static int seize(struct era *era, const char *id, int *ret_folder, int *ret_op, 
     if (r < 0)
         return r;
     era_vm_record_clear(&record);
+    if (record.status == ERA_VM_PROVISIONING) /* its creator is at work, and counts on the record */
+        return era_error_set(err, EBUSY, "vm_busy", "the VM is being created");
     *ret_folder = era_take_fd(&folder);
     *ret_op = era_take_fd(&op);
     return 0;
