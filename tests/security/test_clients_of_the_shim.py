@@ -32,7 +32,7 @@ def request(
     command: bytes = b"true",
     run: bytes = b"r1",
     flags: int = SHELL | LIVE,
-    timeout_ms: int = 5000,
+    timeout_ms: int = 60_000,
     cap: int = 1 << 20,
     workdir: bytes = b"/",
 ) -> bytes:
