@@ -63,6 +63,9 @@ void era_close(struct era *era);
 /* The absolute path in use. */
 const char *era_state_dir(const struct era *era);
 
+/* The absolute path of the folder with era-shim and the other programs that belong to the library. */
+const char *era_helper_dir(const struct era *era);
+
 /*
  * Where the library reports slow work (building an image): one UTF-8 line
  * without a newline, called from the thread that called in. NULL: silence.
@@ -98,9 +101,17 @@ int era_vm_spec_set_best_effort(struct era_vm_spec *spec, bool best_effort, stru
 int era_vm_spec_add_env(struct era_vm_spec *spec, const char *key_value, struct era_error *err); /* "KEY=VALUE" */
 
 /*
+ * So that asking twice creates one VM: era_vm_create() with a key that a VM was created with in the last 24 hours
+ * gives that VM. 1 to 255 bytes of UTF-8. A key goes with its VM.
+ */
+int era_vm_spec_set_key(struct era_vm_spec *spec, const char *key, struct era_error *err);
+
+/*
  * Creates a VM and waits until it answers. A missing default image is built
  * first. Errors: invalid_argument, image_not_found, launcher_unavailable,
  * limit_unenforceable, volume_not_found, volume_busy, vm_start_failed, …
+ * With a key also idempotency_mismatch (it is of a VM with other properties)
+ * and vm_busy (that VM is being created).
  */
 int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm **ret_vm, struct era_error *err);
 
@@ -112,6 +123,15 @@ void era_vm_free(struct era_vm *vm);
 
 /* All VMs, oldest first. status: one of the status names, or NULL for all. */
 int era_vm_list(struct era *era, const char *status, struct era_vm_list **ret_list, struct era_error *err);
+
+/*
+ * One page of the same list: at most max (1..1000) VMs behind the cursor, which is NULL for the first page. The
+ * cursor of the next page is "" when this is the last; it is borrowed, and holds good when VMs come and go.
+ */
+int era_vm_list_page(struct era *era, const char *status, size_t max, const char *cursor, struct era_vm_list **ret_list,
+                     struct era_error *err);
+const char *era_vm_list_cursor(const struct era_vm_list *list);
+
 size_t era_vm_list_count(const struct era_vm_list *list);
 const struct era_vm *era_vm_list_at(const struct era_vm_list *list, size_t index); /* NULL past the end */
 void era_vm_list_free(struct era_vm_list *list);
@@ -154,6 +174,13 @@ int era_run_spec_set_output_cap(struct era_run_spec *spec, uint64_t bytes,
 int era_run_spec_add_env(struct era_run_spec *spec, const char *key_value, struct era_error *err);
 int era_run_spec_add_file(struct era_run_spec *spec, const char *path,
                           struct era_error *err); /* staged to /workspace/in/<basename> */
+
+/*
+ * Bytes that become a file of the VM before the command starts; the folders that lead there are made. path: absolute,
+ * or relative to /workspace, of plain names (no "." or ".."). At most 256 files; the bytes are copied.
+ */
+int era_run_spec_add_data(struct era_run_spec *spec, const char *path, const void *data, size_t len,
+                          struct era_error *err);
 int era_run_spec_set_stdin(struct era_run_spec *spec, bool open, struct era_error *err); /* default: an empty stdin */
 int era_run_spec_set_live(struct era_run_spec *spec, bool live,
                           struct era_error *err); /* output events, not only logs */
@@ -197,6 +224,18 @@ int era_run_resize(struct era_run *run, uint16_t cols, uint16_t rows);
 int era_run_signal(struct era_run *run,
                    int signo); /* to the command's process group; SIGKILL ends the run with all its children */
 
+/*
+ * For programs with many runs and few threads. A run that was parted from the
+ * handle which it was started by belongs to whoever has it, whatever that
+ * handle does; it touches no state directory, and so its end is not recorded
+ * before it is settled, with any handle on the same directory. (If it never
+ * is: the next look at the VM records it.) After ERA_EVENT_EXIT settle it
+ * before era_run_result() is believed: a shim that went without a word may
+ * have left one behind.
+ */
+void era_run_detach(struct era_run *run);
+int era_run_settle(struct era_run *run, struct era *era, struct era_error *err);
+
 /* NULL before ERA_EVENT_EXIT; borrowed from the run. */
 const struct era_result *era_run_result(const struct era_run *run);
 
@@ -225,6 +264,25 @@ int era_vm_copy_in(struct era *era, const char *id, const char *host_path, const
                    struct era_error *err);
 int era_vm_copy_out(struct era *era, const char *id, const char *guest_path, const char *host_path,
                     struct era_error *err);
+
+/*
+ * A single file, piece by piece, for callers with an event loop. Opening blocks while a stopped VM is started; then
+ * nothing does: poll era_transfer_fd() for era_transfer_poll_events() when a function returns 0 for "not now". A
+ * transfer does not belong to its handle: another thread may go on with it. Freed before its end, it leaves no
+ * half file behind. Paths are absolute and of plain names.
+ */
+struct era_transfer;
+int era_transfer_fd(const struct era_transfer *transfer); /* borrowed */
+short era_transfer_poll_events(const struct era_transfer *transfer);
+void era_transfer_free(struct era_transfer *transfer);
+
+/* Into the VM; the folders that lead there are made. mode: permission bits. */
+int era_put_open(struct era *era, const char *id, const char *path, uint64_t size, uint32_t mode,
+                 struct era_transfer **ret_transfer, struct era_error *err);
+/* The count of bytes taken; 0: not now. */
+ssize_t era_put_write(struct era_transfer *transfer, const void *data, size_t len, struct era_error *err);
+/* After size bytes: 1 once the file is in its place, 0: not now. */
+int era_put_finish(struct era_transfer *transfer, struct era_error *err);
 
 /*
  * Opens a log for reading. run_id: NULL for the newest run. stream: 1 or 2.

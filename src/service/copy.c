@@ -39,8 +39,8 @@ static int check_guest_path(const char *path, struct era_error *err)
     return 0;
 }
 
-static int open_copy(struct era *era, const char *id, enum era_run_kind kind, const char *guest_path, const char *name,
-                     struct era_run **ret_run, struct era_error *err)
+int copy_open(struct era *era, const char *id, enum era_run_kind kind, const char *guest_path, const char *name,
+              uint32_t timeout_ms, struct era_run **ret_run, struct era_error *err)
 {
     _cleanup_close_ int fd = vm_connect(era, id, err);
     if (fd < 0)
@@ -48,6 +48,7 @@ static int open_copy(struct era *era, const char *id, enum era_run_kind kind, co
     struct era_run_request request = {
         .kind = kind,
         .flags = kind == ERA_RUN_PUT ? ERA_RUN_STDIN | ERA_RUN_KILL_ON_HANGUP : ERA_RUN_LIVE | ERA_RUN_KILL_ON_HANGUP,
+        .timeout_ms = timeout_ms,
         .workdir = "/",
     };
     era_run_id_make(era_clock_realtime_ns(), request.id);
@@ -59,8 +60,7 @@ static int open_copy(struct era *era, const char *id, enum era_run_kind kind, co
     return r;
 }
 
-/* How the worker ended; it told its errors before. */
-static int judge(const struct era_run *run, struct era_error *err)
+int copy_judge(const struct era_run *run, struct era_error *err)
 {
     const struct era_result *result = era_run_result(run);
     if (result != NULL && result->outcome.verdict == ERA_VERDICT_EXITED && result->outcome.exit_code == 0)
@@ -85,7 +85,7 @@ static int feed(struct era_run *run, struct era_tree_source *source, struct era_
         if (r < 0)
             return r;
         if (event.type == ERA_EVENT_EXIT)
-            return judge(run, err);
+            return copy_judge(run, err);
         if (have == sent && !end) {
             ssize_t n = era_tree_source_read(source, buffer, piece, err);
             if (n < 0)
@@ -105,7 +105,7 @@ static int feed(struct era_run *run, struct era_tree_source *source, struct era_
 }
 
 /* Nothing that cannot fit is begun: the writable layer is half of the VM's memory. A volume bounds itself. */
-static uint64_t room_for(const struct era_vm_record *record, const char *guest_path)
+uint64_t copy_room(const struct era_vm_record *record, const char *guest_path)
 {
     if (record->ask.volume[0] != '\0' && era_str_starts_with(guest_path, "/workspace/persist"))
         return 0;
@@ -122,7 +122,7 @@ int era_vm_copy_in(struct era *era, const char *id, const char *host_path, const
     r = vm_find(era, id, &record, err);
     if (r < 0)
         return r;
-    uint64_t room = room_for(&record, guest_path);
+    uint64_t room = copy_room(&record, guest_path);
     era_vm_record_clear(&record);
 
     /* The caller names the path, and may name a link. */
@@ -139,7 +139,7 @@ int era_vm_copy_in(struct era *era, const char *id, const char *host_path, const
     if (name[0] == '\0')
         last_name(real, name, sizeof name);
     struct era_run *run = NULL;
-    r = open_copy(era, id, ERA_RUN_PUT, guest_path, name, &run, err);
+    r = copy_open(era, id, ERA_RUN_PUT, guest_path, name, 0, &run, err);
     if (r < 0)
         return r;
     ERA_POINT("copy.opened");
@@ -157,7 +157,7 @@ static int drain(struct era_run *run, struct era_tree_sink *sink, struct era_err
         if (r < 0)
             return r;
         if (event.type == ERA_EVENT_EXIT) {
-            r = judge(run, err);
+            r = copy_judge(run, err);
             return r < 0 ? r : era_tree_sink_finish(sink, err);
         }
         if (event.type == ERA_EVENT_STDOUT && (r = era_tree_sink_feed(sink, event.data, event.len, err)) < 0)
@@ -209,7 +209,7 @@ int era_vm_copy_out(struct era *era, const char *id, const char *guest_path, con
         return r;
     era_tree_sink_limit(sink, most);
     struct era_run *run = NULL;
-    r = open_copy(era, id, ERA_RUN_GET, guest_path, name, &run, err);
+    r = copy_open(era, id, ERA_RUN_GET, guest_path, name, 0, &run, err);
     if (r < 0)
         return r;
     r = drain(run, sink, err);

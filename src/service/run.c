@@ -16,23 +16,6 @@
 #include "base/fd.h"
 #include "service/service.h"
 
-struct era_run {
-    struct era *era; /* borrowed */
-    int fd;          /* owned */
-    int lock_fd;     /* owned: its byte of run.lock, when it is recorded */
-    struct era_buffer in;
-    struct era_buffer out;
-    size_t handed_out;      /* bytes at the start of `in` that the caller looked at */
-    uint8_t handed_channel; /* whose room they took; 0: nobody's */
-    uint32_t handed_len;
-    uint32_t input_window;
-    bool input_full; /* the caller was told to wait */
-    bool recorded;   /* in the store */
-    bool ended;
-    char vm_id[ERA_VM_ID_MAX];
-    struct era_result result;
-};
-
 static int make_paths(struct era *era, const char *vm_id, struct era_result *result, bool logs)
 {
     static const char *const names[2] = {"stdout", "stderr"};
@@ -142,6 +125,8 @@ int era_run_start(struct era *era, const char *id, const struct era_run_spec *sp
                   struct era_error *err)
 {
     int r = stage_files(era, id, spec, err);
+    if (r >= 0)
+        r = stage_data(era, id, spec, err);
     if (r < 0)
         return r;
     ERA_POINT("run.staged");
@@ -217,43 +202,14 @@ int run_wait(const struct era_run *run)
 
 /* ---- events ------------------------------------------------------------- */
 
-static int end_run(struct era_run *run, const struct era_run_outcome *outcome, struct era_event *ret_event)
-{
-    run->result.outcome = *outcome;
-    run->ended = true;
-    ERA_POINT("run.ended");
-    if (run->recorded)
-        (void)era_store_run_finish(run->era->store, run->vm_id, run->result.run_id, outcome, NULL);
-    ERA_POINT("run.finished");
-    *ret_event = (struct era_event){.type = ERA_EVENT_EXIT};
-    return 1;
-}
-
-/* The shim is gone without a word. What it wrote down counts; else the VM is lost. */
-static int lose(struct era_run *run, struct era_event *ret_event)
-{
-    if (run->recorded) {
-        reconcile_run(run->era, run->vm_id, run->result.run_id, false);
-        _cleanup_free_ struct era_run_record *runs = NULL;
-        size_t count = 0;
-        if (era_store_run_list(run->era->store, run->vm_id, false, &runs, &count, NULL) >= 0)
-            for (size_t i = 0; i < count; i++)
-                if (era_str_eq(runs[i].id, run->result.run_id) && runs[i].outcome.verdict != ERA_VERDICT_NONE)
-                    return end_run(run, &runs[i].outcome, ret_event);
-    }
-    const struct era_run_outcome lost = {.verdict = ERA_VERDICT_VM_LOST, .exit_code = 125};
-    return end_run(run, &lost, ret_event);
-}
-
 static int refuse(struct era_run *run, const struct era_frame *frame, struct era_error *err)
 {
     struct era_error told;
     if (era_error_decode(frame, &told) < 0)
         return era_error_set(err, EBADMSG, "protocol_error", "the VM's shim answered nonsense");
-    const struct era_run_outcome failed = {.verdict = ERA_VERDICT_VM_LOST, .exit_code = 125};
-    if (run->recorded)
-        (void)era_store_run_finish(run->era->store, run->vm_id, run->result.run_id, &failed, NULL);
     run->ended = true;
+    if (run->era != NULL)
+        (void)era_run_settle(run, run->era, NULL);
     if (err != NULL)
         *err = told;
     return -told.errnum;
@@ -292,7 +248,7 @@ static int handle(struct era_run *run, const struct era_frame *frame, struct era
         return refuse(run, frame, err);
     int r = -EBADMSG;
     if (frame->type == ERA_FRAME_EXIT && era_outcome_decode(frame, &outcome) >= 0)
-        r = end_run(run, &outcome, ret_event);
+        r = run_end(run, &outcome, ret_event);
     else if (frame->type == ERA_FRAME_WINDOW)
         r = take_window(run, frame, ret_event);
     return r < 0 ? era_error_set(err, -r, "protocol_error", "the VM's shim answered nonsense") : r;
@@ -332,7 +288,7 @@ int era_run_next(struct era_run *run, struct era_event *ret_event, struct era_er
         if (n == -EAGAIN)
             return 0;
         if (n <= 0)
-            return lose(run, ret_event);
+            return run_lose(run, ret_event);
     }
 }
 
@@ -386,43 +342,4 @@ int era_run_signal(struct era_run *run, int signo)
 const struct era_result *era_run_result(const struct era_run *run)
 {
     return run->ended && run->result.outcome.verdict != ERA_VERDICT_NONE ? &run->result : NULL;
-}
-
-/* ---- for callers without an event loop ---------------------------------- */
-
-int era_vm_run(struct era *era, const char *id, const struct era_run_spec *spec, struct era_result **ret_result,
-               struct era_error *err)
-{
-    struct era_run *run = NULL;
-    int r = era_run_start(era, id, spec, &run, err);
-    if (r < 0 || run == NULL)
-        return r;
-    (void)era_run_close_stdin(run);
-    struct era_event event = {.type = ERA_EVENT_NONE};
-    while (r >= 0 && event.type != ERA_EVENT_EXIT) {
-        r = era_run_next(run, &event, err);
-        if (r == 0)
-            r = run_wait(run);
-    }
-    if (r < 0) {
-        era_run_free(run);
-        return r;
-    }
-    struct era_result *result = malloc(sizeof *result);
-    if (result != NULL) {
-        *result = run->result; /* the paths change hands */
-        run->result.paths[0] = run->result.paths[1] = NULL;
-        *ret_result = result;
-    }
-    era_run_free(run);
-    return result != NULL ? 0 : era_error_oom(err);
-}
-
-void era_result_free(struct era_result *result)
-{
-    if (result == NULL)
-        return;
-    free(result->paths[0]);
-    free(result->paths[1]);
-    free(result);
 }

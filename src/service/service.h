@@ -42,6 +42,7 @@ struct era_vm_spec {
     struct era_vm_ask ask;
     bool image_named; /* not the language's own */
     bool temporary;   /* ends with the object that era_vm_create() gives */
+    char key[ERA_KEY_MAX];
 };
 
 struct era_vm {
@@ -50,10 +51,19 @@ struct era_vm {
     int owner_fd;   /* the shim's channel, by which it learns of our end; the same */
 };
 
+/* What era_run_spec_add_data() was given: staged before the command starts. */
+struct spec_data {
+    char *path;  /* owned; absolute */
+    void *bytes; /* owned */
+    size_t len;
+};
+
 struct era_run_spec {
     struct era_strv argv;
     struct era_strv env;
     struct era_strv files;
+    struct spec_data *data; /* owned */
+    size_t data_count;
     uint32_t flags; /* ERA_RUN_… */
     uint32_t timeout_ms;
     uint64_t output_cap;
@@ -140,11 +150,50 @@ char *volume_path(const struct era *era, const struct era_volume_record *volume)
 
 /* ---- run.c -------------------------------------------------------------- */
 
+struct era_run {
+    struct era *era; /* borrowed; NULL: parted from it by era_run_detach() */
+    int fd;          /* owned */
+    int lock_fd;     /* owned: its byte of run.lock, when it is recorded */
+    struct era_buffer in;
+    struct era_buffer out;
+    size_t handed_out;      /* bytes at the start of `in` that the caller looked at */
+    uint8_t handed_channel; /* whose room they took; 0: nobody's */
+    uint32_t handed_len;
+    uint32_t input_window;
+    bool input_full; /* the caller was told to wait */
+    bool recorded;   /* in the store */
+    bool ended;
+    bool lost; /* the shim went without a word */
+    char vm_id[ERA_VM_ID_MAX];
+    struct era_result result;
+};
+
 /* A request under way on a connection of its own; takes over fd. */
 int run_open(struct era *era, int fd, const struct era_run_request *request, const char *vm_id,
              struct era_run **ret_run, struct era_error *err);
 /* Blocks until there is something to do. */
 int run_wait(const struct era_run *run);
+
+/* ---- run_end.c ---------------------------------------------------------- */
+
+/* The last event of a run: it ended so, or its shim is gone without a word. Both return 1. */
+int run_end(struct era_run *run, const struct era_run_outcome *outcome, struct era_event *ret_event);
+int run_lose(struct era_run *run, struct era_event *ret_event);
+
+/* ---- copy.c ------------------------------------------------------------- */
+
+/* A transfer's run, with argv {guest_path, name}; timeout_ms 0: none. */
+int copy_open(struct era *era, const char *id, enum era_run_kind kind, const char *guest_path, const char *name,
+              uint32_t timeout_ms, struct era_run **ret_run, struct era_error *err);
+/* How the worker ended; it told its errors before. */
+int copy_judge(const struct era_run *run, struct era_error *err);
+/* What may be copied to a path, in bytes; 0: a volume, which bounds itself. */
+uint64_t copy_room(const struct era_vm_record *record, const char *guest_path);
+
+/* ---- transfer.c --------------------------------------------------------- */
+
+/* Puts all data of a spec into the VM; blocks, for a bounded time. */
+int stage_data(struct era *era, const char *id, const struct era_run_spec *spec, struct era_error *err);
 
 /* ---- spec.c ------------------------------------------------------------- */
 

@@ -139,6 +139,13 @@ int era_vm_spec_set_best_effort(struct era_vm_spec *spec, bool best_effort, stru
     return 0;
 }
 
+int era_vm_spec_set_key(struct era_vm_spec *spec, const char *key, struct era_error *err)
+{
+    if (key[0] == '\0' || !era_str_is_utf8(key, strlen(key)) || !era_str_copy(spec->key, sizeof spec->key, key))
+        return era_error_invalid(err, "key", "a key is text of 1 to %d bytes", ERA_KEY_MAX - 1);
+    return 0;
+}
+
 int era_vm_spec_add_env(struct era_vm_spec *spec, const char *key_value, struct era_error *err)
 {
     return add_env(&spec->ask.env, key_value, err);
@@ -212,6 +219,11 @@ void era_run_spec_free(struct era_run_spec *spec)
     era_strv_clear(&spec->argv);
     era_strv_clear(&spec->env);
     era_strv_clear(&spec->files);
+    for (size_t i = 0; i < spec->data_count; i++) {
+        free(spec->data[i].path);
+        free(spec->data[i].bytes);
+    }
+    free(spec->data);
     free(spec);
 }
 
@@ -272,6 +284,30 @@ int era_run_spec_add_file(struct era_run_spec *spec, const char *path, struct er
     if (r >= 0 && era_strv_add(&spec->files, path) < 0)
         r = era_error_oom(err);
     return r;
+}
+
+int era_run_spec_add_data(struct era_run_spec *spec, const char *path, const void *data, size_t len,
+                          struct era_error *err)
+{
+    if (!era_guest_path_valid(path))
+        return era_error_invalid(err, "files", "%.200s is no path of a file in the VM", path);
+    _cleanup_free_ char *whole = path[0] == '/' ? strdup(path) : era_str_printf("/workspace/%s", path);
+    for (size_t i = 0; whole != NULL && i < spec->data_count; i++)
+        if (era_str_eq(spec->data[i].path, whole))
+            return era_error_invalid(err, "files", "%.200s is given twice", path);
+    if (spec->data_count == ERA_FILES_MAX)
+        return era_error_invalid(err, "files", "at most %u files are possible", ERA_FILES_MAX);
+    struct spec_data *grown = reallocarray(spec->data, spec->data_count + 1, sizeof *grown);
+    if (grown != NULL)
+        spec->data = grown;
+    void *bytes = malloc(len + 1);
+    if (grown == NULL || bytes == NULL || whole == NULL) {
+        free(bytes);
+        return era_error_oom(err);
+    }
+    memcpy(bytes, data, len);
+    grown[spec->data_count++] = (struct spec_data){.path = era_take_ptr(whole), .bytes = bytes, .len = len};
+    return 0;
 }
 
 static int set_flag(struct era_run_spec *spec, uint32_t flag, bool on)

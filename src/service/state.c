@@ -186,6 +186,11 @@ const char *era_state_dir(const struct era *era)
     return era->state_dir;
 }
 
+const char *era_helper_dir(const struct era *era)
+{
+    return era->helper_dir;
+}
+
 void era_set_progress(struct era *era, era_progress_fn fn, void *userdata)
 {
     era->progress = fn;

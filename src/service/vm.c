@@ -11,7 +11,14 @@
 #include "service/service.h"
 
 /* OP_WAIT_MS is more than a stop or a start takes: who has op.lock for so long is stuck. */
-enum { STOP_GRACE_MS = 2000, OP_WAIT_MS = 20000, CONNECT_TRIES = 3, MAKE_TRIES = 10, REMOVE_TRIES = 10 };
+enum {
+    STOP_GRACE_MS = 2000,
+    OP_WAIT_MS = 20000,
+    CONNECT_TRIES = 3,
+    MAKE_TRIES = 10,
+    REMOVE_TRIES = 10,
+    INSERT_TRIES = 3,
+};
 
 int vm_find(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err)
 {
@@ -167,6 +174,63 @@ static void take_back(struct era *era, const struct era_vm_record *record)
     volume_remove_files(era, record->id);
 }
 
+/* Whether what was asked for then is what is asked for now. A volume of the VM's own got its name later. */
+static bool same_ask(const struct era_vm_ask *now, const struct era_vm_record *then)
+{
+    const struct era_vm_ask *ask = &then->ask;
+    bool same = now->language == ask->language && now->cpu_count == ask->cpu_count && now->mem_mib == ask->mem_mib &&
+                now->disk_mib == ask->disk_mib && now->pids == ask->pids && now->network == ask->network &&
+                now->launcher == ask->launcher && now->persist == ask->persist &&
+                now->best_effort == ask->best_effort && era_str_eq(now->image, ask->image) &&
+                now->env.count == ask->env.count;
+    if (now->volume[0] != '\0' && !era_str_eq(now->volume, ask->volume))
+        same = false;
+    if (now->volume[0] == '\0' && ask->volume[0] != '\0' && !era_str_eq(ask->volume, then->id))
+        same = false;
+    for (size_t i = 0; same && i < now->env.count; i++)
+        same = era_str_eq(now->env.items[i], ask->env.items[i]);
+    return same;
+}
+
+/* The VM that was created under the key before; -ENOENT when it is gone after all. */
+static int find_created(struct era *era, struct era_vm_record *record, struct era_error *err)
+{
+    struct era_vm_record found;
+    int r = vm_find(era, record->id, &found, err);
+    if (r < 0)
+        return r;
+    if (!same_ask(&record->ask, &found))
+        r = era_error_set(err, EEXIST, "idempotency_mismatch", "this key was used for a VM with other properties");
+    else if (found.status == ERA_VM_PROVISIONING)
+        r = era_error_set(err, EBUSY, "vm_busy", "the VM of this key is being created");
+    struct era_vm_record rest = r < 0 ? found : *record;
+    if (r >= 0)
+        *record = found;
+    era_vm_record_clear(&rest);
+    return r;
+}
+
+/* Inserts the record, or finds the one that has its key: 1 when it is new. */
+static int insert_record(struct era *era, const char *key, struct era_vm_record *record, struct era_error *err)
+{
+    if (key[0] == '\0') {
+        int r = era_store_vm_insert(era->store, record, err);
+        return r < 0 ? r : 1;
+    }
+    struct era_error why = {0};
+    int r = -ENOENT;
+    for (int i = 0; i < INSERT_TRIES && r < 0; i++) {
+        r = era_store_vm_insert_once(era->store, key, record, &why);
+        if (r == 0)
+            r = find_created(era, record, &why);
+        if (r < 0 && !era_error_is(&why, "vm_not_found"))
+            break;
+    }
+    if (r < 0 && err != NULL)
+        *err = why;
+    return r;
+}
+
 int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm **ret_vm, struct era_error *err)
 {
     struct era_vm *vm = calloc(1, sizeof *vm);
@@ -188,9 +252,9 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
         r = era_error_errno(err, -creating, "cannot lock the state directory");
     ERA_POINT("create.locked");
     if (r >= 0)
-        r = era_store_vm_insert(era->store, record, err);
+        r = insert_record(era, spec->key, record, err);
     ERA_POINT("create.recorded");
-    if (r >= 0 && (r = bring_up(era, vm, spec->temporary, err)) < 0)
+    if (r > 0 && (r = bring_up(era, vm, spec->temporary, err)) < 0)
         take_back(era, record);
     if (r < 0) {
         era_vm_free(vm);
@@ -282,85 +346,6 @@ int era_vm_get(struct era *era, const char *id, struct era_vm **ret_vm, struct e
     }
     *ret_vm = vm;
     return 0;
-}
-
-struct era_vm_list {
-    struct era_vm *vms; /* owned */
-    size_t count;
-};
-
-/* Keeps those of the wanted status; the others' memory is freed. */
-static int fill_list(struct era *era, struct era_vm_list *list, struct era_vm_record *records, size_t count,
-                     const enum era_vm_status *status, struct era_error *err)
-{
-    int r = 0;
-    for (size_t i = 0; i < count; i++) {
-        struct era_error gone = {0};
-        int reconciled = r < 0 ? r : reconcile_vm(era, &records[i], &gone);
-        if (reconciled < 0 && r >= 0 && !era_error_is(&gone, "vm_not_found")) {
-            r = reconciled;
-            if (err != NULL)
-                *err = gone;
-        }
-        if (reconciled >= 0 && (status == NULL || records[i].status == *status))
-            list->vms[list->count++] = (struct era_vm){records[i], .owner_lock = -EBADF, .owner_fd = -EBADF};
-        else
-            era_vm_record_clear(&records[i]);
-    }
-    return r;
-}
-
-int era_vm_list(struct era *era, const char *status, struct era_vm_list **ret_list, struct era_error *err)
-{
-    enum era_vm_status wanted = ERA_VM_READY;
-    if (status != NULL && era_vm_status_parse(status, &wanted) < 0)
-        return era_error_invalid(err, "status",
-                                 "unknown status; it is provisioning, ready, running, stopped or failed");
-    reconcile_folders(era);
-    reconcile_volumes(era);
-    if (service_images(era, NULL) >= 0)
-        era_image_sweep(era->images); /* what killed builds left */
-    _cleanup_free_ struct era_vm_record *records = NULL;
-    size_t count = 0;
-    int r = era_store_vm_list(era->store, &records, &count, err);
-    if (r < 0)
-        return r;
-    struct era_vm_list *list = calloc(1, sizeof *list);
-    if (list != NULL)
-        list->vms = calloc(count + 1, sizeof *list->vms);
-    if (list == NULL || list->vms == NULL) {
-        for (size_t i = 0; i < count; i++)
-            era_vm_record_clear(&records[i]);
-        free(list);
-        return era_error_oom(err);
-    }
-    r = fill_list(era, list, records, count, status != NULL ? &wanted : NULL, err);
-    if (r < 0) {
-        era_vm_list_free(list);
-        return r;
-    }
-    *ret_list = list;
-    return 0;
-}
-
-size_t era_vm_list_count(const struct era_vm_list *list)
-{
-    return list->count;
-}
-
-const struct era_vm *era_vm_list_at(const struct era_vm_list *list, size_t index)
-{
-    return index < list->count ? &list->vms[index] : NULL;
-}
-
-void era_vm_list_free(struct era_vm_list *list)
-{
-    if (list == NULL)
-        return;
-    for (size_t i = 0; i < list->count; i++)
-        era_vm_record_clear(&list->vms[i].record);
-    free(list->vms);
-    free(list);
 }
 
 /* ---- stop, clean -------------------------------------------------------- */

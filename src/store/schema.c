@@ -67,6 +67,13 @@ static const char *const migrations[] = {
     " created_at_ns INTEGER NOT NULL CHECK (created_at_ns > 0),"
     " vm_id TEXT UNIQUE REFERENCES vms (id) ON DELETE SET NULL" /* a claim; a VM has at most one */
     ") STRICT, WITHOUT ROWID;",
+
+    /* 2: keys by which a creation that is asked for twice happens once */
+    "CREATE TABLE creation_keys ("
+    " key TEXT PRIMARY KEY NOT NULL CHECK (length(key) BETWEEN 1 AND 255),"
+    " vm_id TEXT UNIQUE NOT NULL REFERENCES vms (id) ON DELETE CASCADE,"
+    " created_at_ns INTEGER NOT NULL CHECK (created_at_ns > 0)"
+    ") STRICT, WITHOUT ROWID;",
 };
 
 enum { VERSION = sizeof migrations / sizeof *migrations };

@@ -29,10 +29,16 @@ const char *const era_store_sql[ERA_SQL_COUNT] = {
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
     [ERA_SQL_VM_GET] = "SELECT " VM_COLUMNS " WHERE vms.id = ?",
     [ERA_SQL_VM_LIST] = "SELECT " VM_COLUMNS " ORDER BY vms.created_at_ns, vms.id",
+    [ERA_SQL_VM_PAGE] = "SELECT " VM_COLUMNS " WHERE (vms.created_at_ns, vms.id) > (?, ?)"
+                        " ORDER BY vms.created_at_ns, vms.id LIMIT ?",
     [ERA_SQL_VM_SET_STATUS] = "UPDATE vms SET status = ? WHERE id = ?",
     [ERA_SQL_VM_SET_READY] = "UPDATE vms SET status = 'ready', launcher = ?, unenforced = ? WHERE id = ?",
     [ERA_SQL_VM_SET_LAST_RUN] = "UPDATE vms SET last_run_at_ns = max(last_run_at_ns, ?) WHERE id = ?",
     [ERA_SQL_VM_DELETE] = "DELETE FROM vms WHERE id = ?",
+
+    [ERA_SQL_KEY_FORGET] = "DELETE FROM creation_keys WHERE created_at_ns < ?",
+    [ERA_SQL_KEY_GET] = "SELECT vm_id FROM creation_keys WHERE key = ?",
+    [ERA_SQL_KEY_INSERT] = "INSERT INTO creation_keys (key, vm_id, created_at_ns) VALUES (?, ?, ?)",
 
     [ERA_SQL_RUN_INSERT] =
         "INSERT INTO runs (vm_id, id, started_at_ns) VALUES (?, ?, ?) ON CONFLICT (vm_id, id) DO NOTHING",

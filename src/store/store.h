@@ -31,6 +31,7 @@ struct era_store;
 
 enum {
     ERA_UID_SLOTS = 4096, /* how many VMs can have a record at once */
+    ERA_KEY_MAX = 256,    /* bytes of a key, with the NUL */
     ERA_RUNS_KEPT = 100,  /* how many runs of a VM stay recorded; those in flight in any case */
 };
 
@@ -58,12 +59,24 @@ ERA_DEFINE_CLEANUP(struct era_store, era_store_close)
  */
 int era_store_vm_insert(struct era_store *store, struct era_vm_record *record, struct era_error *err);
 
+/*
+ * The same under a key: unless a VM was inserted under it within a day (as created_at_ns goes) and is there still;
+ * then 0 is returned, that VM's id written to record->id, and nothing inserted. 1: inserted. The key goes with the VM.
+ * key: 1 to ERA_KEY_MAX - 1 bytes.
+ */
+int era_store_vm_insert_once(struct era_store *store, const char *key, struct era_vm_record *record,
+                             struct era_error *err);
+
 /* vm_not_found (ENOENT). ret_record: clear it with era_vm_record_clear(). */
 int era_store_vm_get(struct era_store *store, const char *id, struct era_vm_record *ret_record, struct era_error *err);
 
 /* All of them, oldest first: ret_records is one malloc'ed array, each element to be cleared. */
 int era_store_vm_list(struct era_store *store, struct era_vm_record **ret_records, size_t *ret_count,
                       struct era_error *err);
+
+/* In the same order, at most max of those that come behind (created_at_ns, id). */
+int era_store_vm_page(struct era_store *store, int64_t created_at_ns, const char *id, size_t max,
+                      struct era_vm_record **ret_records, size_t *ret_count, struct era_error *err);
 
 /* vm_not_found when the record is gone. ERA_VM_RUNNING is derived, never stored: invalid_argument. */
 int era_store_vm_set_status(struct era_store *store, const char *id, enum era_vm_status status, struct era_error *err);

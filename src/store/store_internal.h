@@ -28,10 +28,14 @@ enum era_sql {
     ERA_SQL_VM_INSERT,
     ERA_SQL_VM_GET,
     ERA_SQL_VM_LIST,
+    ERA_SQL_VM_PAGE,
     ERA_SQL_VM_SET_STATUS,
     ERA_SQL_VM_SET_READY,
     ERA_SQL_VM_SET_LAST_RUN,
     ERA_SQL_VM_DELETE,
+    ERA_SQL_KEY_FORGET,
+    ERA_SQL_KEY_GET,
+    ERA_SQL_KEY_INSERT,
     ERA_SQL_RUN_INSERT,
     ERA_SQL_RUN_PRUNE,
     ERA_SQL_RUN_FINISH,
@@ -115,6 +119,12 @@ const void *era_row_blob(struct era_row *row, int *ret_len); /* valid until the 
 
 /* vm_not_found */
 int era_store_no_vm(const char *id, struct era_error *err);
+
+/* Within a transaction: the VM that has the key since then, "" for none; older keys are forgotten. */
+int era_store_key_find(struct era_store *store, const char *key, int64_t since_ns, char ret_vm_id[ERA_VM_ID_MAX],
+                       struct era_error *err);
+int era_store_key_insert(struct era_store *store, const char *key, const struct era_vm_record *record,
+                         struct era_error *err);
 
 /* Gives a volume that is free to a VM, within a transaction. volume_not_found, volume_busy. */
 int era_store_volume_claim(struct era_store *store, const char *name, const char *vm_id, struct era_error *err);

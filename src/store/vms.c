@@ -11,6 +11,8 @@
 /* An environment on disk: KEY=VALUE, each with a NUL behind it. */
 enum { ENV_BLOB_MAX = ERA_ENV_BYTES_MAX + ERA_ENV_MAX };
 
+#define DAY_NS (INT64_C(86400) * 1000000000)
+
 static bool in_bounds(uint32_t value, uint32_t min, uint32_t max)
 {
     return value >= min && value <= max;
@@ -181,7 +183,8 @@ static int find_slot(struct era_store *store, uint32_t *ret_slot, struct era_err
     return 0;
 }
 
-int era_store_vm_insert(struct era_store *store, struct era_vm_record *record, struct era_error *err)
+/* Under a key unless that is NULL. 0: the key has a VM already. */
+static int insert(struct era_store *store, const char *key, struct era_vm_record *record, struct era_error *err)
 {
     const char *problem = record_problem(record);
     if (problem != NULL)
@@ -196,6 +199,12 @@ int era_store_vm_insert(struct era_store *store, struct era_vm_record *record, s
     if ((r = era_store_begin(store, &txn, err)) < 0)
         return r;
     struct era_vm_record made = *record; /* borrows what record owns */
+    if (key != NULL && (r = era_store_key_find(store, key, record->created_at_ns - DAY_NS, made.id, err)) < 0)
+        return r;
+    if (key != NULL && made.id[0] != '\0') {
+        era_str_copy(record->id, sizeof record->id, made.id);
+        return era_store_commit(&txn, err);
+    }
     if ((r = find_slot(store, &made.uid_slot, err)) < 0)
         return r;
     /* With fewer than ERA_UID_SLOTS records, one of as many ids is free. */
@@ -209,11 +218,27 @@ int era_store_vm_insert(struct era_store *store, struct era_vm_record *record, s
         return era_store_fail_row(store, "VM", err);
     if (made.ask.volume[0] != '\0' && (r = era_store_volume_claim(store, made.ask.volume, made.id, err)) < 0)
         return r;
+    if (key != NULL && (r = era_store_key_insert(store, key, &made, err)) < 0)
+        return r;
     if ((r = era_store_commit(&txn, err)) < 0)
         return r;
     era_str_copy(record->id, sizeof record->id, made.id);
     record->uid_slot = made.uid_slot;
-    return 0;
+    return 1;
+}
+
+int era_store_vm_insert(struct era_store *store, struct era_vm_record *record, struct era_error *err)
+{
+    int r = insert(store, NULL, record, err);
+    return r < 0 ? r : 0;
+}
+
+int era_store_vm_insert_once(struct era_store *store, const char *key, struct era_vm_record *record,
+                             struct era_error *err)
+{
+    if (key[0] == '\0' || strlen(key) >= ERA_KEY_MAX || !era_str_is_utf8(key, strlen(key)))
+        return era_error_invalid(err, "key", "a key is text of 1 to %d bytes", ERA_KEY_MAX - 1);
+    return insert(store, key, record, err);
 }
 
 int era_store_no_vm(const char *id, struct era_error *err)
@@ -271,13 +296,11 @@ static struct era_vm_record *records_add(struct records *records)
     return added;
 }
 
-int era_store_vm_list(struct era_store *store, struct era_vm_record **ret_records, size_t *ret_count,
-                      struct era_error *err)
+/* All rows of a bound query. */
+static int read_records(struct era_store *store, sqlite3_stmt *stmt, struct era_vm_record **ret_records,
+                        size_t *ret_count, struct era_error *err)
 {
-    _cleanup_stmt_ sqlite3_stmt *stmt = NULL;
-    int r = era_store_prepare(store, ERA_SQL_VM_LIST, &stmt, err);
-    if (r < 0)
-        return r;
+    int r;
     _cleanup_(records_clear) struct records records = {0};
     while ((r = era_store_step_row(store, stmt, err)) > 0) {
         struct era_vm_record *record = records_add(&records);
@@ -292,6 +315,30 @@ int era_store_vm_list(struct era_store *store, struct era_vm_record **ret_record
     *ret_records = records.items;
     records = (struct records){0}; /* handed over */
     return 0;
+}
+
+int era_store_vm_list(struct era_store *store, struct era_vm_record **ret_records, size_t *ret_count,
+                      struct era_error *err)
+{
+    _cleanup_stmt_ sqlite3_stmt *stmt = NULL;
+    int r = era_store_prepare(store, ERA_SQL_VM_LIST, &stmt, err);
+    return r < 0 ? r : read_records(store, stmt, ret_records, ret_count, err);
+}
+
+int era_store_vm_page(struct era_store *store, int64_t created_at_ns, const char *id, size_t max,
+                      struct era_vm_record **ret_records, size_t *ret_count, struct era_error *err)
+{
+    _cleanup_stmt_ sqlite3_stmt *stmt = NULL;
+    int r = era_store_prepare(store, ERA_SQL_VM_PAGE, &stmt, err);
+    if (r < 0)
+        return r;
+    struct era_binder to = {.stmt = stmt};
+    era_bind_int(&to, created_at_ns);
+    era_bind_text(&to, id);
+    era_bind_count(&to, max);
+    if (to.rc != SQLITE_OK)
+        return era_store_fail(store, to.rc, err);
+    return read_records(store, stmt, ret_records, ret_count, err);
 }
 
 /* Runs a bound UPDATE of one VM. */

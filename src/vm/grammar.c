@@ -136,3 +136,17 @@ bool era_reference_valid(const char *reference)
     }
     return false;
 }
+
+bool era_guest_path_valid(const char *path)
+{
+    if (strlen(path) >= ERA_PATH_MAX - sizeof "/workspace/")
+        return false;
+    for (const char *p = path + (path[0] == '/');; p++) {
+        size_t len = strcspn(p, "/");
+        if (len == 0 || len > 255 || (len == 1 && p[0] == '.') || (len == 2 && p[0] == '.' && p[1] == '.'))
+            return false;
+        p += len;
+        if (*p == '\0')
+            return true;
+    }
+}

@@ -76,6 +76,17 @@ static void check_reference(const char *text)
     }
 }
 
+/* A valid path of a file in a VM has plain names only, between single slashes. */
+static void check_guest_path(const char *text)
+{
+    char framed[ERA_PATH_MAX + 2];
+    FUZZ_ASSERT(text[0] != '\0' && strlen(text) < ERA_PATH_MAX);
+    snprintf(framed, sizeof framed, "%s%s/", text[0] == '/' ? "" : "/", text);
+    FUZZ_ASSERT(strstr(framed, "//") == NULL && strstr(framed, "/./") == NULL && strstr(framed, "/../") == NULL);
+    for (const char *p = framed; p[1] != '\0'; p += strcspn(p + 1, "/") + 1)
+        FUZZ_ASSERT(strcspn(p + 1, "/") <= 255);
+}
+
 static void check_names(const char *text)
 {
     enum era_language language;
@@ -117,6 +128,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_component(text);
     if (era_reference_valid(text))
         check_reference(text);
+    if (era_guest_path_valid(text))
+        check_guest_path(text);
     check_names(text);
     check_made(data, size);
     free(text);

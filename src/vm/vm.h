@@ -83,6 +83,7 @@ enum {
 #define ERA_ARGV_MAX           1024u   /* arguments */
 #define ERA_ENV_MAX            256u    /* variables */
 #define ERA_ENV_BYTES_MAX      65536u  /* of all of them together */
+#define ERA_FILES_MAX          256u    /* files that are staged with a run */
 #define ERA_RUN_BYTES_MAX      196608u /* argv, env and workdir together: they travel in one frame */
 #define ERA_PATH_MAX           4096u   /* a guest path, with the NUL */
 
@@ -151,6 +152,8 @@ bool era_run_id_valid(const char *id);
 bool era_volume_name_valid(const char *name);
 bool era_reference_valid(const char *reference);
 bool era_env_valid(const char *key_value);
+/* A file in a VM: absolute, or relative to /workspace; plain names (no "", "." or ".."), UTF-8 or not. */
+bool era_guest_path_valid(const char *path);
 
 void era_vm_id_make(enum era_language language, int64_t now_ns, char ret_id[ERA_VM_ID_MAX]);
 void era_run_id_make(int64_t now_ns, char ret_id[ERA_RUN_ID_MAX]);
