@@ -107,6 +107,19 @@ void era_log(enum era_log_level level, const char *format, ...)
     errno = saved;
 }
 
+void era_log_fields(enum era_log_level level, const char *message, const char *fields)
+{
+    if (level < settings.level)
+        return;
+    char when[ERA_TIME_MAX];
+    era_clock_format(era_clock_realtime_ns(), when);
+    char line[2304];
+    int len = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"%s\",%s}\n", when,
+                       level_names[level], message, fields);
+    if (len > 0 && (size_t)len < sizeof line)
+        emit(line, (size_t)len);
+}
+
 void era_log_error(const struct era_error *err)
 {
     char message[2 * ERA_ERROR_MESSAGE_MAX];

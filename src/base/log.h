@@ -23,6 +23,9 @@ void era_log_set_mirror(int fd);                  /* lines go there too; borrowe
 /* {"time":"…","level":"info","message":"…"} */
 void era_log(enum era_log_level level, const char *format, ...) ERA_PRINTF(2, 3);
 
+/* The same with members of its own behind: "\"status\":200,\"client\":\"…\"", which is JSON already. */
+void era_log_fields(enum era_log_level level, const char *message, const char *fields);
+
 /* {"level":"error","message":"…","code":"…","field":"…"}: the one form of an error for programs. */
 void era_log_error(const struct era_error *err);
 

@@ -37,13 +37,6 @@ static int set_up_log(const struct invocation *invocation, struct era_error *err
     return 0;
 }
 
-static int no_server(const struct invocation *invocation)
-{
-    struct era_error err;
-    era_error_set(&err, ENOSYS, "not_built", "this build has no HTTP server");
-    return output_error(invocation, &err);
-}
-
 static bool wants_server(void)
 {
     const char *mode = getenv("AGENT_MODE");
@@ -73,8 +66,6 @@ int cli_main(int argc, char **argv)
         return EXIT_FAILED;
     static struct invocation invocation;
     struct era_error err = {0};
-    if (argc > 1 && era_str_eq(argv[1], "serve"))
-        return no_server(&invocation);
     if (options_parse(argc, argv, &invocation, &err) < 0 || set_up_log(&invocation, &err) < 0)
         return output_error(&invocation, &err);
     if (invocation.version)
@@ -86,7 +77,7 @@ int cli_main(int argc, char **argv)
         return output_flush();
     }
     if (invocation.command == NULL && wants_server())
-        return no_server(&invocation);
+        invocation.command = command_find(NULL, "serve");
     if (invocation.command == NULL) {
         era_error_set(&err, EINVAL, "usage", "a command is missing; see agent --help");
         return output_error(&invocation, &err);

@@ -54,6 +54,9 @@ struct command {
 extern const struct command cli_commands[]; /* ends with an empty one */
 extern const struct option cli_global_options[];
 
+/* The command of this group (NULL: of its own) and verb, or NULL. */
+const struct command *command_find(const char *group, const char *verb);
+
 /* The nth option of a command (its own, then more), or NULL past the end. */
 const struct option *command_option(const struct command *command, size_t index);
 
@@ -202,6 +205,7 @@ int image_list(const struct invocation *invocation);
 int image_remove(const struct invocation *invocation);
 int volume_list(const struct invocation *invocation);
 int volume_remove(const struct invocation *invocation);
+int serve(const struct invocation *invocation);
 int doctor(const struct invocation *invocation);
 int version(const struct invocation *invocation);
 int completion(const struct invocation *invocation);

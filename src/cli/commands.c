@@ -105,6 +105,24 @@ static const struct option output_options[] = {
     {0},
 };
 
+static const struct option serve_options[] = {
+    {"listen", "ADDR:PORT", "where to listen (PORT, 127.0.0.1:8787)", NULL, false, false},
+    {"api-key-file", "FILE", "keys, one a line, beside those of AGENT_API_KEY", "<file>", false, false},
+    {"insecure-no-auth", NULL, "listen elsewhere than on loopback without a key", NULL, false, false},
+    {"cors-origin", "ORIGIN", "an origin whose pages may call", NULL, false, true},
+    {"tls-cert", "FILE", "certificate chain, PEM", "<file>", false, false},
+    {"tls-key", "FILE", "its key, PEM", "<file>", false, false},
+    {"max-connections", "N", "connections at once (12000)", NULL, false, false},
+    {"max-runs", "N", "commands in flight at once (1024)", NULL, false, false},
+    {"max-body", "MIB", "size of a JSON body (16)", NULL, false, false},
+    {"max-header", "KIB", "size of request line and headers, 4 to 64 (8)", NULL, false, false},
+    {"request-timeout", "S", "seconds until a body must be there; of a file, some more of it (30)", NULL, false, false},
+    {"idle-timeout", "S", "seconds that a connection may wait for its next request (75)", NULL, false, false},
+    {"grace", "S", "seconds that SIGTERM gives to what runs (30)", NULL, false, false},
+    {"workers", "N", "VMs that are created, stopped or deleted at once (12)", NULL, false, false},
+    {0},
+};
+
 const struct command cli_commands[] = {
     {"vm", "create", "boot a VM that keeps running", NULL, 0, false, false,
      "Creates a VM and prints it as one JSON object. The VM outlives this command. A missing default image is built "
@@ -168,6 +186,13 @@ const struct command cli_commands[] = {
      volume_list},
     {"volume", "remove", "remove a volume", "NAME", 1, false, false, "Refused while a VM has it.", NULL, NULL, NULL,
      volume_remove},
+    {NULL, "serve", "serve the HTTP API", NULL, 0, false, false,
+     "Serves the same VMs by HTTP: JSON in, JSON out; GET /openapi.json describes it. Plain agent does the same when "
+     "AGENT_MODE is http or server.\nCallers send Authorization: Bearer KEY when there is a key; without one the "
+     "server "
+     "listens on loopback only, unless --insecure-no-auth is given. SIGTERM ends it when what runs has ended, SIGHUP "
+     "has the keys read again. Stopping or killing it touches no VM.",
+     "AGENT_API_KEY=secret agent serve --listen 0.0.0.0:8787", serve_options, NULL, serve},
     {NULL, "doctor", "what this host can do", NULL, 0, false, false,
      "Looks at kernel features, control groups, KVM, tools and the state directory, and says which launcher auto picks "
      "and "

@@ -58,7 +58,8 @@ static void put_commands(FILE *file, const char *group)
     fprintf(file, ".SH COMMANDS\n");
     for (size_t i = 0; cli_commands[i].verb != NULL; i++) {
         const struct command *command = &cli_commands[i];
-        if (group == NULL ? command->group == NULL : command->group != NULL && era_str_eq(command->group, group))
+        const char *page = command->group != NULL ? command->group : command->verb;
+        if (group == NULL ? command->group == NULL : era_str_eq(page, group))
             put_command(file, command);
     }
 }
@@ -76,6 +77,9 @@ static const char environment[] =
     "~/.agent,\n"
     "/tmp/agent.\n"
     ".TP\n\\fBAGENT_LAUNCHER\\fR\nauto, namespace or microvm.\n"
+    ".TP\n\\fBAGENT_MODE\\fR\nhttp or server: plain agent behaves as agent serve.\n"
+    ".TP\n\\fBAGENT_API_KEY\\fR\nKeys that agent serve demands, comma separated.\n"
+    ".TP\n\\fBPORT\\fR\nPort of agent serve.\n"
     ".TP\n\\fBAGENT_LOG_LEVEL\\fR, \\fBAGENT_LOG_FILE\\fR\nAs \\-\\-log\\-level and \\-\\-log\\-file.\n";
 
 static const char inside[] = ".SH INSIDE THE VM\n"
@@ -95,8 +99,9 @@ static int write_page(const char *directory, const char *group)
         return -errno;
     fprintf(file, ".TH \"%s\" 1 \"\" \"agent %s\"\n.SH NAME\n%s \\- lightweight VMs for code that nobody trusts\n",
             title, era_version(), title);
-    fprintf(file, ".SH SYNOPSIS\n\\fBagent\\fR [\\fIglobal options\\fR] %s%s\\fICOMMAND\\fR [\\fIoptions\\fR]\n",
-            group != NULL ? group : "", group != NULL ? " " : "");
+    bool single = group != NULL && command_find(NULL, group) != NULL;
+    fprintf(file, ".SH SYNOPSIS\n\\fBagent\\fR [\\fIglobal options\\fR] %s%s%s[\\fIoptions\\fR]\n",
+            group != NULL ? group : "", group != NULL ? " " : "", single ? "" : "\\fICOMMAND\\fR ");
     put_commands(file, group);
     fprintf(file, ".SH GLOBAL OPTIONS\n");
     for (const struct option *option = cli_global_options; option->name != NULL; option++)
@@ -106,13 +111,14 @@ static int write_page(const char *directory, const char *group)
     if (group == NULL || era_str_eq(group, "vm"))
         fputs(inside, file);
     fprintf(file,
-            ".SH SEE ALSO\n\\fBagent\\fR(1), \\fBagent-vm\\fR(1), \\fBagent-image\\fR(1), \\fBagent-volume\\fR(1)\n");
+            ".SH SEE ALSO\n\\fBagent\\fR(1), \\fBagent-vm\\fR(1), \\fBagent-image\\fR(1), \\fBagent-volume\\fR(1), "
+            "\\fBagent-serve\\fR(1)\n");
     return fclose(file) == 0 ? 0 : -errno;
 }
 
 int manual_write(const char *directory)
 {
-    static const char *const pages[] = {NULL, "vm", "image", "volume"};
+    static const char *const pages[] = {NULL, "vm", "image", "volume", "serve"};
     int r = 0;
     for (size_t i = 0; r >= 0 && i < sizeof pages / sizeof pages[0]; i++)
         r = write_page(directory, pages[i]);

@@ -103,7 +103,7 @@ static int unknown_command(const char *group, const char *verb, struct era_error
     return usage(err, "command", "unknown command %s%s%s; see agent --help", before, space, verb);
 }
 
-static const struct command *find_command(const char *group, const char *verb)
+const struct command *command_find(const char *group, const char *verb)
 {
     for (size_t i = 0; cli_commands[i].verb != NULL; i++) {
         const struct command *command = &cli_commands[i];
@@ -158,7 +158,7 @@ static int take_option(struct invocation *invocation, char **words, struct era_e
 /* The group and the verb; words[1] is NULL at the end. Returns how many words it took. */
 static int take_command(struct invocation *invocation, char **words, struct era_error *err)
 {
-    invocation->command = find_command(NULL, words[0]);
+    invocation->command = command_find(NULL, words[0]);
     if (invocation->command != NULL)
         return 1;
     if (!help_group_exists(words[0]))
@@ -170,7 +170,7 @@ static int take_command(struct invocation *invocation, char **words, struct era_
         invocation->positionals[invocation->positional_count++] = words[0];
         return 2;
     }
-    invocation->command = find_command(words[0], words[1]);
+    invocation->command = command_find(words[0], words[1]);
     return invocation->command != NULL ? 2 : unknown_command(words[0], words[1], err);
 }
 

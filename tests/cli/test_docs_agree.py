@@ -13,10 +13,10 @@ import pytest
 from tests.conftest import BUILD, Agent
 
 GROUPS = ["vm", "image", "volume"]
-COMMANDS = ["doctor", "version", "completion", "vm create", "vm run", "vm exec", "vm shell", "vm temp", "vm list", "vm show",
+COMMANDS = ["serve", "doctor", "version", "completion", "vm create", "vm run", "vm exec", "vm shell", "vm temp", "vm list", "vm show",
             "vm logs", "vm cp", "vm stop", "vm clean", "image build", "image pull", "image import", "image list",
             "image remove", "volume list", "volume remove"]
-PAGES = ["agent.1", "agent-vm.1", "agent-image.1", "agent-volume.1"]
+PAGES = ["agent.1", "agent-vm.1", "agent-image.1", "agent-volume.1", "agent-serve.1"]
 
 
 def help_of(agent: Agent, command: str) -> str:

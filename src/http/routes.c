@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one table: dispatch, Allow, metrics and the description of the API are made from it. */
+#include "http/internal.h"
+
+const struct route routes[] = {
+    {"GET", "/health", handle_health, true, BODY_NONE, "", "whether the server answers", NULL, "Health", NULL, 200, ""},
+    {"POST", "/api/vm", handle_vm_create, false, BODY_JSON, "", "create a VM", "CreateVm", "Vm", NULL, 201,
+     "404 409 411 413 415 429"},
+    {"POST", "/api/vm/temp", handle_temp, false, BODY_JSON, "", "create a VM, run a command in it, remove it", "Temp",
+     "Result", NULL, 200, "404 409 411 413 415 429"},
+    {"GET", "/api/vm/{id}", handle_vm_get, false, BODY_NONE, "", "one VM", NULL, "Vm", NULL, 200, "404"},
+    {"DELETE", "/api/vm/{id}", handle_vm_delete, false, BODY_NONE, "keep_persist", "remove a VM", NULL, "Done", NULL,
+     200, "404 409"},
+    {"GET", "/api/vms", handle_vm_list, false, BODY_NONE, "status limit cursor", "VMs, oldest first, page by page",
+     NULL, "VmList", NULL, 200, ""},
+    {"POST", "/api/vm/{id}/run", handle_run, false, BODY_JSON, "stream", "run a command", "Run", "Result", NULL, 200,
+     "404 409 411 413 415 429"},
+    {"POST", "/api/vm/{id}/stop", handle_vm_stop, false, BODY_NONE, "", "stop a VM", NULL, "Done", NULL, 200,
+     "404 409"},
+    {0},
+};
+
+_Static_assert(sizeof routes / sizeof routes[0] <= ROUTES_MAX, "metrics have room for each route");
+
+size_t route_index(const struct route *route)
+{
+    return (size_t)(route - routes);
+}
