@@ -284,6 +284,28 @@ ssize_t era_put_write(struct era_transfer *transfer, const void *data, size_t le
 /* After size bytes: 1 once the file is in its place, 0: not now. */
 int era_put_finish(struct era_transfer *transfer, struct era_error *err);
 
+enum era_file_kind { ERA_FILE_REGULAR = 1, ERA_FILE_FOLDER = 2, ERA_FILE_LINK = 3 };
+
+struct era_file_info {
+    enum era_file_kind kind;
+    const char *name; /* of an entry of a folder; any bytes; borrowed until the next call with this transfer */
+    uint64_t size;    /* of a file, in bytes */
+    uint32_t mode;    /* permission bits */
+};
+
+/* Out of the VM, links followed: a file and its content, or a folder and the names in it. path: "/" is possible. */
+int era_get_open(struct era *era, const char *id, const char *path, struct era_transfer **ret_transfer,
+                 struct era_error *err);
+/* What it is: 1, 0: not now. Errors: file_not_found, copy_failed. */
+int era_get_head(struct era_transfer *transfer, struct era_file_info *ret_info, struct era_error *err);
+/* Of a file, after its head: the count of bytes, 0 at its end, -EAGAIN: not now. */
+ssize_t era_get_read(struct era_transfer *transfer, void *to, size_t len, struct era_error *err);
+/* Of a folder, after its head: 1 and an entry, 0 at its end, -EAGAIN: not now. In no order. */
+int era_get_next(struct era_transfer *transfer, struct era_file_info *ret_info, struct era_error *err);
+
+/* Removes a file or a whole folder in the VM. Blocks. Errors: file_not_found, copy_failed. */
+int era_vm_remove_path(struct era *era, const char *id, const char *path, struct era_error *err);
+
 /*
  * Opens a log for reading. run_id: NULL for the newest run. stream: 1 or 2.
  * ret_live: whether the run still writes to it (a follower polls the file).

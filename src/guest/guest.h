@@ -130,7 +130,7 @@ void stdio_close(struct stdio *stdio);
 /* command.c: forks leader and command. */
 pid_t command_fork(const struct era_run_request *request, const struct stdio *stdio);
 
-/* worker.c: what a ERA_RUN_PUT or ERA_RUN_GET command does instead of exec. */
+/* worker.c: what a command of another kind than ERA_RUN_COMMAND does instead of exec. */
 _Noreturn void worker_run(const struct era_run_request *request, int status_fd);
 
 /* kill.c: one pass over the descendants of a run; returns how many are still alive. */

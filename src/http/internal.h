@@ -102,6 +102,7 @@ struct request {
     enum { AT_HEADERS, AT_BODY, AT_WORK, AT_ANSWER } state;
     bool suspended;
     bool overlong; /* the body is more than is taken */
+    bool again;    /* it was suspended at its headers, and is called with them once more */
     bool crowded;  /* the bodies of all are more than is taken */
     bool counted;
     bool close;

@@ -192,7 +192,9 @@ enum MHD_Result request_step(void *userdata, struct MHD_Connection *connection, 
         return begin(request, method);
     if (request->response != NULL)
         return answer(request);
-    if (request->state != AT_BODY)
+    bool again = request->again;
+    request->again = false;
+    if (request->state != AT_BODY || (again && *size == 0))
         return MHD_YES;
     if (request->on_body != NULL) {
         enum MHD_Result result = request->on_body(request, data, size);

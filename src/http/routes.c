@@ -17,6 +17,12 @@ const struct route routes[] = {
      "404 409 411 413 415 429"},
     {"POST", "/api/vm/{id}/stop", handle_vm_stop, false, BODY_NONE, "", "stop a VM", NULL, "Done", NULL, 200,
      "404 409"},
+    {"GET", "/api/vm/{id}/files/{path}", handle_file_get, false, BODY_NONE, "", "a file, or the names in a folder",
+     NULL, "Folder", "application/octet-stream", 200, "404 409"},
+    {"PUT", "/api/vm/{id}/files/{path}", handle_file_put, false, BODY_BYTES, "mode", "write a file", NULL, "Written",
+     NULL, 201, "404 409 411 413"},
+    {"DELETE", "/api/vm/{id}/files/{path}", handle_file_delete, false, BODY_NONE, "", "remove a file or folder", NULL,
+     "Done", NULL, 200, "404 409"},
     {0},
 };
 

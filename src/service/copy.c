@@ -47,7 +47,8 @@ int copy_open(struct era *era, const char *id, enum era_run_kind kind, const cha
         return fd;
     struct era_run_request request = {
         .kind = kind,
-        .flags = kind == ERA_RUN_PUT ? ERA_RUN_STDIN | ERA_RUN_KILL_ON_HANGUP : ERA_RUN_LIVE | ERA_RUN_KILL_ON_HANGUP,
+        /* A worker that writes is not killed when we are gone: at the end of its input it takes back a half file. */
+        .flags = kind == ERA_RUN_PUT ? ERA_RUN_STDIN : ERA_RUN_LIVE | ERA_RUN_KILL_ON_HANGUP,
         .timeout_ms = timeout_ms,
         .workdir = "/",
     };

@@ -13,13 +13,17 @@
 #include "service/service.h"
 #include "wire/tree.h"
 
-enum { STAGE_TIMEOUT_MS = 30000, ENTRY_LIMIT = ERA_TREE_ENTRY_MAX };
+enum { STAGE_TIMEOUT_MS = 30000, REMOVE_TIMEOUT_MS = 120000 };
 
 struct era_transfer {
-    struct era_run *run;       /* owned */
-    struct era_buffer pending; /* in: headers to be sent; out: bytes that were received and not looked at */
-    uint64_t left;             /* bytes of content that must still come, either way */
-    bool closing;              /* in: the end of the tree was queued, and stdin is to be closed */
+    struct era_run *run;         /* owned */
+    struct era_buffer pending;   /* in: headers to be sent; out: bytes that were received and not looked at */
+    uint64_t left;               /* bytes of content that must still come, either way */
+    bool headed;                 /* out: the head was read */
+    bool ended;                  /* out: the worker ended, and all was well */
+    bool whole;                  /* out: the end of the tree was read */
+    struct era_tree_entry entry; /* out: the one that was read last */
+    bool closing;                /* in: the end of the tree was queued, and stdin is to be closed */
     bool closed;
 };
 
@@ -187,7 +191,128 @@ int era_put_finish(struct era_transfer *transfer, struct era_error *err)
     return listen_to(transfer, err);
 }
 
-/* ---- files that come with a run ----------------------------------------- */
+/* ---- out ----------------------------------------------------------------- */
+
+int era_get_open(struct era *era, const char *id, const char *path, struct era_transfer **ret_transfer,
+                 struct era_error *err)
+{
+    if (!era_str_eq(path, "/")) {
+        int r = check_path(path, err);
+        if (r < 0)
+            return r;
+    }
+    return open_transfer(era, id, ERA_RUN_OPEN, path, "", 0, ret_transfer, err);
+}
+
+/* More bytes to look at: 1; -EAGAIN when there are none now; 0 at the end. */
+static int pull(struct era_transfer *transfer, struct era_error *err)
+{
+    if (transfer->ended)
+        return 0;
+    struct era_event event;
+    int r;
+    while ((r = era_run_next(transfer->run, &event, err)) > 0) {
+        if (event.type == ERA_EVENT_STDOUT) {
+            r = era_buffer_append(&transfer->pending, event.data, event.len);
+            return r < 0 ? era_error_oom(err) : 1;
+        }
+        if (event.type == ERA_EVENT_EXIT) {
+            r = copy_judge(transfer->run, err);
+            transfer->ended = r >= 0;
+            return r;
+        }
+    }
+    return r < 0 ? r : -EAGAIN;
+}
+
+/* The next entry's head: 1, -EAGAIN. */
+static int next_entry(struct era_transfer *transfer, struct era_error *err)
+{
+    for (;;) {
+        ssize_t n =
+            era_tree_decode(era_buffer_data(&transfer->pending), era_buffer_len(&transfer->pending), &transfer->entry);
+        if (n < 0)
+            return era_error_set(err, EBADMSG, "tree_corrupt", "the VM sent an entry that is none");
+        if (n > 0) {
+            era_buffer_consume(&transfer->pending, (size_t)n);
+            return 1;
+        }
+        int r = pull(transfer, err);
+        if (r <= 0)
+            return r < 0 ? r : era_error_set(err, EPIPE, "tree_truncated", "the copy ended before its end");
+    }
+}
+
+/* After the last entry nothing may come but the end. 0, -EAGAIN. */
+static int finish_get(struct era_transfer *transfer, struct era_error *err)
+{
+    transfer->whole = true;
+    int r = era_buffer_len(&transfer->pending) > 0 ? 1 : pull(transfer, err);
+    return r > 0 ? era_error_set(err, EBADMSG, "tree_corrupt", "there are bytes after the end of the tree") : r;
+}
+
+static void describe(const struct era_tree_entry *entry, struct era_file_info *info)
+{
+    info->kind = entry->kind == ERA_TREE_FILE     ? ERA_FILE_REGULAR
+                 : entry->kind == ERA_TREE_FOLDER ? ERA_FILE_FOLDER
+                                                  : ERA_FILE_LINK;
+    info->name = entry->name;
+    info->size = entry->size;
+    info->mode = entry->mode;
+}
+
+int era_get_head(struct era_transfer *transfer, struct era_file_info *ret_info, struct era_error *err)
+{
+    int r = transfer->headed ? 1 : next_entry(transfer, err);
+    if (r == -EAGAIN)
+        return 0;
+    if (r < 0)
+        return r;
+    const struct era_tree_entry *entry = &transfer->entry;
+    if (entry->name[0] != '\0' || (entry->kind != ERA_TREE_FILE && entry->kind != ERA_TREE_FOLDER))
+        return era_error_set(err, EBADMSG, "tree_corrupt", "the VM sent neither a file nor a folder");
+    transfer->headed = true;
+    transfer->left = entry->kind == ERA_TREE_FILE ? entry->size : 0;
+    describe(entry, ret_info);
+    return 1;
+}
+
+ssize_t era_get_read(struct era_transfer *transfer, void *to, size_t len, struct era_error *err)
+{
+    if (transfer->left == 0) {
+        int r = transfer->whole ? 1 : next_entry(transfer, err);
+        if (r >= 0 && !transfer->whole && transfer->entry.kind != ERA_TREE_END)
+            return era_error_set(err, EBADMSG, "tree_corrupt", "the VM sent more than one file");
+        return r < 0 ? r : finish_get(transfer, err);
+    }
+    if (era_buffer_len(&transfer->pending) == 0) {
+        int r = pull(transfer, err);
+        if (r <= 0)
+            return r < 0 ? r : era_error_set(err, EPIPE, "tree_truncated", "the copy ended before its end");
+    }
+    size_t n = era_buffer_len(&transfer->pending);
+    n = n < len ? n : len;
+    n = n < transfer->left ? n : (size_t)transfer->left;
+    memcpy(to, era_buffer_data(&transfer->pending), n);
+    era_buffer_consume(&transfer->pending, n);
+    transfer->left -= n;
+    return (ssize_t)n;
+}
+
+int era_get_next(struct era_transfer *transfer, struct era_file_info *ret_info, struct era_error *err)
+{
+    int r = transfer->whole ? 1 : next_entry(transfer, err);
+    if (r < 0)
+        return r;
+    if (transfer->whole || transfer->entry.kind == ERA_TREE_END)
+        return finish_get(transfer, err);
+    if (transfer->entry.name[0] == '\0' || strchr(transfer->entry.name, '/') != NULL)
+        return era_error_set(err, EBADMSG, "tree_corrupt", "the VM sent a name that is none");
+    describe(&transfer->entry, ret_info);
+    return 1;
+}
+
+/* ---- blocking, for a bounded time --------------------------------------------- */
 
 static int wait_bounded(const struct era_transfer *transfer, int64_t deadline_ns, struct era_error *err)
 {
@@ -232,4 +357,22 @@ int stage_data(struct era *era, const char *id, const struct era_run_spec *spec,
         }
     }
     return 0;
+}
+
+int era_vm_remove_path(struct era *era, const char *id, const char *path, struct era_error *err)
+{
+    struct era_transfer *transfer = NULL;
+    int r = check_path(path, err);
+    if (r >= 0)
+        r = open_transfer(era, id, ERA_RUN_REMOVE, path, "", REMOVE_TIMEOUT_MS, &transfer, err);
+    if (r < 0)
+        return r;
+    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)REMOVE_TIMEOUT_MS * 1000000;
+    while ((r = pull(transfer, err)) == -EAGAIN || r > 0) {
+        era_buffer_clear(&transfer->pending);
+        if (r == -EAGAIN && (r = wait_bounded(transfer, deadline_ns, err)) < 0)
+            break;
+    }
+    era_transfer_free(transfer);
+    return r;
 }

@@ -125,7 +125,7 @@ int era_run_request_decode(const struct era_frame *frame, struct era_run_request
     struct era_reader r = era_reader(frame->payload, frame->len);
     struct era_run_request request = {0};
     read_text(&r, request.id, sizeof request.id);
-    request.kind = (enum era_run_kind)read_enum(&r, ERA_RUN_GET + 1);
+    request.kind = (enum era_run_kind)read_enum(&r, ERA_RUN_REMOVE + 1);
     request.flags = era_read_u32(&r);
     request.timeout_ms = era_read_u32(&r);
     request.output_cap = era_read_u64(&r);

@@ -51,6 +51,8 @@ enum era_run_kind {
     ERA_RUN_COMMAND, /* argv, or argv[0] as a shell command line */
     ERA_RUN_PUT,     /* stdin is a tree stream (tree.h), unpacked at argv[0] */
     ERA_RUN_GET,     /* stdout is a tree stream of argv[0] */
+    ERA_RUN_OPEN,    /* the same, links followed; of a folder only its own entries, and none with its content */
+    ERA_RUN_REMOVE,  /* argv[0] is removed, with all that is in it */
 };
 
 enum {

@@ -398,7 +398,7 @@ static void a_run_request_keeps_its_limits(void **state)
     changed.output_cap = (uint64_t)ERA_OUTPUT_CAP_MAX + 1;
     assert_int_equal(run_request_result(changed, 1, 0), -EBADMSG);
     changed = plain;
-    changed.kind = (enum era_run_kind)(ERA_RUN_GET + 1);
+    changed.kind = (enum era_run_kind)(ERA_RUN_REMOVE + 1);
     assert_int_equal(run_request_result(changed, 1, 0), -EBADMSG);
     static const char *const ids[] = {"", "r", "1", "r1/../x", "r123456789012345678901"};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
