@@ -87,7 +87,8 @@ struct server {
 /* What a handler keeps beside the request; freed with it. */
 struct work {
     void (*free)(struct work *work);
-    void (*cut)(struct request *request); /* the server ends, or the client is gone: end what runs; may be NULL */
+    void (*cut)(struct request *request);  /* the server ends, or the client is gone: end what runs; may be NULL */
+    void (*tick)(struct request *request); /* once a second while it is live; may be NULL */
 };
 
 struct request {

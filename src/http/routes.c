@@ -17,6 +17,8 @@ const struct route routes[] = {
      "404 409 411 413 415 429"},
     {"POST", "/api/vm/{id}/stop", handle_vm_stop, false, BODY_NONE, "", "stop a VM", NULL, "Done", NULL, 200,
      "404 409"},
+    {"GET", "/api/vm/{id}/shell", handle_shell, false, BODY_NONE, "cols rows command", "a terminal, as a WebSocket",
+     NULL, NULL, NULL, 101, "404 409 426 429"},
     {"GET", "/api/vm/{id}/files/{path}", handle_file_get, false, BODY_NONE, "", "a file, or the names in a folder",
      NULL, "Folder", "application/octet-stream", 200, "404 409"},
     {"PUT", "/api/vm/{id}/files/{path}", handle_file_put, false, BODY_BYTES, "mode", "write a file", NULL, "Written",

@@ -87,6 +87,11 @@ static void tick(struct source *source, uint32_t events)
     uint64_t times;
     (void)read(source->fd, &times, sizeof times);
     peers_expire(&program->server);
+    for (struct request *request = program->server.live, *next; request != NULL; request = next) {
+        next = request->next_live; /* it may leave the list */
+        if (request->work != NULL && request->work->tick != NULL)
+            request->work->tick(request);
+    }
 }
 
 static void run_daemon(struct source *source, uint32_t events)
