@@ -39,6 +39,7 @@ struct request;
 enum body_kind { BODY_NONE, BODY_JSON, BODY_BYTES };
 
 struct route {
+    const char *name; /* for programs that are made from the description */
     const char *method;
     const char *pattern;
     void (*handle)(struct request *request);

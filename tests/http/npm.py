@@ -17,6 +17,7 @@ def install(*packages: str) -> pathlib.Path:
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
+            (folder / "package.json").write_text('{"private":true}\n')  # else npm looks for one further up
             subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", *packages],
                            cwd=folder, check=True, stdin=subprocess.DEVNULL, timeout=300)
             (folder / "done").touch()
