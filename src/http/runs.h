@@ -28,6 +28,7 @@ struct run_work {
 
     /* of streams */
     struct era_buffer out; /* events that were not sent yet */
+    bool ended;            /* nothing more is to be fetched */
     bool over;             /* the last event is in `out` */
 };
 

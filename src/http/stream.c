@@ -55,11 +55,12 @@ static int fetch(struct request *request)
 {
     struct run_work *work = work_of(request);
     struct era_event event;
-    int r = run_pump(request, &event);
+    int r = work->ended ? -EPIPE : run_pump(request, &event);
+    if (r > 0 && event.type == ERA_EVENT_EXIT)
+        r = -EPIPE;
+    work->ended = r < 0; /* what was fetched before is sent first */
     if (r <= 0)
         return r;
-    if (event.type == ERA_EVENT_EXIT)
-        return -EPIPE;
     const char *name = event.type == ERA_EVENT_STDOUT ? "stdout" : "stderr";
     return put_event(&work->out, name, event.data, event.len, true) < 0 ? -ENOMEM : 1;
 }
