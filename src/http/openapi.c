@@ -183,7 +183,7 @@ static json_t *paths(void)
     for (const struct route *route = routes; route->method != NULL; route++) {
         char method[16];
         size_t i = 0;
-        for (; route->method[i] != '\0' && i < sizeof method - 1; i++)
+        for (; i < sizeof method - 1 && route->method[i] != '\0'; i++)
             method[i] = (char)(route->method[i] | 0x20);
         method[i] = '\0';
         if (json_object_get(object, route->pattern) == NULL)

@@ -361,10 +361,10 @@ static void start(struct job *job, struct era *era)
 static void started(struct request *request)
 {
     struct shell_work *work = work_of(request);
-    char accept[WEBSOCKET_ACCEPT_MAX];
     if (work->run == NULL) {
         request->server->runs--;
     } else {
+        char accept[WEBSOCKET_ACCEPT_MAX];
         websocket_accept(request_header(request, "Sec-WebSocket-Key"), accept);
         reply_response(request, 101, MHD_create_response_for_upgrade(take_over, work), NULL);
         reply_header(request, MHD_HTTP_HEADER_UPGRADE, "websocket");
