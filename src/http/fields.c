@@ -241,6 +241,9 @@ static int make_specs(const json_t *body, unsigned what, struct ask *ask, struct
     int r = 0;
     if ((what & ASK_VM) != 0 && (language == NULL || era_vm_spec_new(language, &ask->vm, NULL) < 0))
         r = era_vm_spec_new("python", &ask->vm, err);
+    const char *launcher = getenv("AGENT_LAUNCHER"); /* the default, as it is of the command line */
+    if (r >= 0 && ask->vm != NULL && launcher != NULL && launcher[0] != '\0')
+        (void)era_vm_spec_set_launcher(ask->vm, launcher, NULL);
     if (r >= 0 && (what & ASK_RUN) != 0 && (command == NULL || era_run_spec_new_shell(command, &ask->run, NULL) < 0))
         r = era_run_spec_new_shell("true", &ask->run, err);
     return r;

@@ -18,6 +18,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 
+enum { LONG_BODY = 256 << 10 };
+
 static struct run_work *work_of(struct request *request)
 {
     return (struct run_work *)request->work;
@@ -220,6 +222,15 @@ static void finished(struct request *request)
 
 /* ---- the handlers ------------------------------------------------------------------------ */
 
+/* What may take its time: a VM is made, files are put into one, a long body is read. */
+static bool is_slow(const struct request *request, bool temporary)
+{
+    static const char files[] = "\"files\"";
+    size_t len = era_buffer_len(&request->body);
+    return temporary || len > LONG_BODY ||
+           (len > 0 && memmem(era_buffer_data(&request->body), len, files, sizeof files - 1) != NULL);
+}
+
 static void begin(struct request *request, bool temporary)
 {
     struct server *server = request->server;
@@ -248,7 +259,7 @@ static void begin(struct request *request, bool temporary)
     };
     request->work = &work->base;
     server->runs++;
-    request_submit(request, temporary ? POOL_SLOW : POOL_QUICK, start, started);
+    request_submit(request, is_slow(request, temporary) ? POOL_SLOW : POOL_QUICK, start, started);
 }
 
 void handle_run(struct request *request)

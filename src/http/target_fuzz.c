@@ -49,7 +49,7 @@ static void check_host(const char *host)
     if (!host_is_local(host))
         return;
     char lower[512] = "";
-    for (size_t i = 0; host[i] != '\0' && i < sizeof lower - 1; i++)
+    for (size_t i = 0; i < sizeof lower - 1 && host[i] != '\0'; i++)
         lower[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] + 32 : host[i]);
     FUZZ_ASSERT(strlen(host) >= sizeof lower || strstr(lower, "localhost") != NULL || strncmp(lower, "127.", 4) == 0 ||
                 strncmp(lower, "[::1]", 5) == 0);
@@ -62,14 +62,14 @@ static void check_base64(const char *text)
 {
     size_t len = strlen(text);
     char *bytes = malloc(len + 1);
-    char *again = malloc(len + 5);
+    char *again = malloc(base64_length(len) + 1);
     FUZZ_ASSERT(bytes != NULL && again != NULL);
     ssize_t n = base64_decode(text, len, bytes);
     if (n >= 0) { /* one text for one content */
         base64_encode(bytes, (size_t)n, again);
         FUZZ_ASSERT(base64_length((size_t)n) == len && memcmp(again, text, len) == 0);
     }
-    base64_encode(text, len, again = realloc(again, base64_length(len) + 1));
+    base64_encode(text, len, again);
     char *back = malloc(base64_length(len) + 1);
     FUZZ_ASSERT(back != NULL && base64_decode(again, base64_length(len), back) == (ssize_t)len);
     FUZZ_ASSERT(memcmp(back, text, len) == 0);
