@@ -105,13 +105,16 @@ static uint64_t cpu_us_of(const struct rusage *usage)
 }
 
 /* The leader: parent of the command, subreaper of all that descends from it. */
-static _Noreturn void lead(const struct era_run_request *request, const struct stdio *stdio)
+static _Noreturn void lead(const struct guest *guest, const struct era_run_request *request, const struct stdio *stdio)
 {
     const int *fds = stdio->theirs;
     int status_fd = stdio->status[1];
     (void)prctl(PR_SET_NAME, "era-run");
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
         report_failure(status_fd, errno, "cannot become a subreaper", 126);
+    int r = machine_confine(guest->machine);
+    if (r < 0)
+        report_failure(status_fd, -r, "cannot confine the command", 126);
     const int keep[] = {fds[0], fds[1], fds[2], status_fd, stdio->go[0]};
     era_close_all_but(keep, sizeof keep / sizeof keep[0]); /* other runs' pipes, the shim */
     ERA_POINT("inside.leading");
@@ -148,10 +151,10 @@ static _Noreturn void lead(const struct era_run_request *request, const struct s
     _exit(0);
 }
 
-pid_t command_fork(const struct era_run_request *request, const struct stdio *stdio)
+pid_t command_fork(const struct guest *guest, const struct era_run_request *request, const struct stdio *stdio)
 {
     pid_t leader = fork();
     if (leader == 0)
-        lead(request, stdio);
+        lead(guest, request, stdio);
     return leader < 0 ? -errno : leader;
 }

@@ -59,6 +59,7 @@ struct run {
     bool killing;
     bool killed;                /* it was, or is being */
     int64_t killing_since_ns;   /* monotonic */
+    uint64_t oom_kills;         /* of the machine, when it began */
     bool reported;              /* the leader told the end, and is about to go */
     bool over;                  /* the command ended; output that it left is still to be sent */
     size_t remaining[CHANNELS]; /* bytes of it */
@@ -66,7 +67,18 @@ struct run {
     struct run *next;
 };
 
+/* A kernel of the guest's own, which init has set up and holds. */
+struct machine {
+    int sys_fd;    /* /sys; no command sees it */
+    int dev_fd;    /* devtmpfs; no command sees it */
+    int cgroup_fd; /* the group of all commands */
+    int root_fd;
+    int volume_fd;   /* /workspace/persist; -EBADF without */
+    bool identified; /* knows which VM it is */
+};
+
 struct guest {
+    struct machine *machine; /* NULL: the kernel is the host's */
     int epoll_fd;
     struct source link;
     struct source signals;
@@ -128,7 +140,7 @@ int stdio_open(const struct era_run_request *request, struct stdio *stdio); /* w
 void stdio_close(struct stdio *stdio);
 
 /* command.c: forks leader and command. */
-pid_t command_fork(const struct era_run_request *request, const struct stdio *stdio);
+pid_t command_fork(const struct guest *guest, const struct era_run_request *request, const struct stdio *stdio);
 
 /* worker.c: what a command of another kind than ERA_RUN_COMMAND does instead of exec. */
 _Noreturn void worker_run(const struct era_run_request *request, int status_fd);
@@ -142,7 +154,26 @@ int kill_pass_standing_still(const struct guest *guest, const struct run *run);
 void report_write(int status_fd, const struct report *report);
 _Noreturn void report_failure(int status_fd, int errnum, const char *what, int exit_code);
 
-/* The main loop; control_fd: the shim. Returns never. */
-_Noreturn void era_init_main(int control_fd);
+/*
+ * boot.c: the first process of a kernel of its own, started from the initramfs
+ * with these arguments: "mem_mib=N", and "warm=PROGRAM" for an interpreter that
+ * is loaded once. Makes the guest's root and enters it; returns the descriptor
+ * that leads to the shim. Does not return when it cannot.
+ */
+int boot_machine(char *const argv[], struct machine *ret_machine);
+/* Tells the shim by ERROR why there will be no guest, and ends. */
+_Noreturn void boot_fail(int control_fd, const char *what, int r);
+
+/* identity.c: takes on what the frame says. 0, -EBADMSG, or why not; what: the step that failed. */
+int machine_identify(struct machine *machine, const struct era_frame *frame, const char **what);
+
+/* machine.c. All accept NULL. */
+uint64_t machine_oom_kills(const struct machine *machine); /* since it booted */
+int machine_confine(const struct machine *machine);        /* the calling process, which is to become a command */
+void machine_save(const struct machine *machine);          /* what commands wrote to the volume leaves the machine */
+_Noreturn void machine_end(const struct machine *machine); /* ends the guest */
+
+/* The main loop; control_fd: the shim; machine: NULL in the host's kernel. Returns never. */
+_Noreturn void era_init_main(int control_fd, struct machine *machine);
 
 #endif

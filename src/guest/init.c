@@ -66,7 +66,7 @@ static void reap_children(struct guest *guest)
         struct rusage usage;
         pid_t pid = wait4(-1, &wait_status, WNOHANG, &usage);
         if (pid < 0 && errno == ECHILD && guest->shutting_down)
-            _exit(0);
+            machine_end(guest->machine);
         if (pid <= 0)
             return;
         uint64_t cpu_us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
@@ -81,7 +81,7 @@ static void tick(struct guest *guest)
     uint64_t expirations;
     (void)read(guest->tick.fd, &expirations, sizeof expirations);
     if (guest->shutting_down)
-        _exit(0);
+        machine_end(guest->machine);
     bool again = false;
     for (struct run *run = guest->runs, *next; run != NULL; run = next) {
         next = run->next; /* the run may end here */
@@ -97,7 +97,7 @@ static void shut_down(struct guest *guest, uint32_t grace_ms)
     guest->shutting_down = true;
     ERA_POINT("init.stopping");
     if (grace_ms == 0)
-        _exit(0);
+        machine_end(guest->machine);
     kill(-1, SIGTERM);
     kill(-1, SIGCONT);
     guest_set_tick(guest, grace_ms);
@@ -114,7 +114,8 @@ static void start(struct guest *guest, const struct era_frame *frame)
         run_fail(guest, frame->stream, ENOMEM, "out of memory");
         return;
     }
-    if (r < 0 || run_find(guest, frame->stream) != NULL)
+    bool anonymous = guest->machine != NULL && !guest->machine->identified;
+    if (r < 0 || anonymous || run_find(guest, frame->stream) != NULL)
         _exit(1);
     ERA_POINT("inside.taken");
     run_start(guest, frame->stream, &request);
@@ -171,11 +172,24 @@ static void handle_run_frame(struct guest *guest, const struct era_frame *frame)
         _exit(1);
 }
 
+/* Answered by READY, or by ERROR and the end. */
+static void identify(struct guest *guest, const struct era_frame *frame)
+{
+    const char *what = NULL;
+    int r = guest->machine != NULL ? machine_identify(guest->machine, frame, &what) : -EBADMSG;
+    if (r < 0 && what != NULL)
+        boot_fail(guest->link.fd, what, r);
+    if (r < 0 || era_frame_append(&guest->out, ERA_FRAME_READY, 0, NULL, 0) < 0)
+        _exit(1);
+}
+
 static void handle_frame(struct guest *guest, const struct era_frame *frame)
 {
     uint32_t grace_ms;
     if (frame->type == ERA_FRAME_RUN) {
         start(guest, frame);
+    } else if (frame->type == ERA_FRAME_IDENTITY) {
+        identify(guest, frame);
     } else if (frame->type == ERA_FRAME_SHUTDOWN) {
         if (era_u32_decode(frame, &grace_ms) < 0)
             _exit(1);
@@ -192,7 +206,7 @@ static void read_link(struct guest *guest)
     if (n == -EAGAIN)
         return;
     if (n <= 0)
-        _exit(0);
+        machine_end(guest->machine);
     for (;;) {
         struct era_frame frame;
         ssize_t taken = era_frame_decode(era_buffer_data(&guest->in), era_buffer_len(&guest->in), &frame);
@@ -285,10 +299,10 @@ static int set_up(struct guest *guest, int control_fd)
     return r;
 }
 
-_Noreturn void era_init_main(int control_fd)
+_Noreturn void era_init_main(int control_fd, struct machine *machine)
 {
     ERA_POINT("init.begun");
-    struct guest guest = {0};
+    struct guest guest = {.machine = machine};
     if (set_up(&guest, control_fd) < 0 || era_frame_append(&guest.out, ERA_FRAME_READY, 0, NULL, 0) < 0)
         _exit(1);
     ERA_POINT("init.ready");

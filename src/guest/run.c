@@ -73,7 +73,7 @@ void run_start(struct guest *guest, uint32_t stream, const struct era_run_reques
     int r = stdio_open(request, &stdio);
     pid_t leader = 0;
     if (r >= 0)
-        leader = command_fork(request, &stdio);
+        leader = command_fork(guest, request, &stdio);
     if (r < 0 || leader < 0) {
         run_fail(guest, stream, r < 0 ? -r : -leader, r < 0 ? "cannot open pipes for the command" : "cannot fork");
         stdio_close(&stdio);
@@ -84,6 +84,7 @@ void run_start(struct guest *guest, uint32_t stream, const struct era_run_reques
     if (run == NULL)
         _exit(1);
     run->leader = leader;
+    run->oom_kills = machine_oom_kills(guest->machine);
     if (guest_watch(guest, &run->status) < 0 || guest_watch(guest, &run->channels[CHANNEL_STDOUT]) < 0 ||
         (!run->tty && guest_watch(guest, &run->channels[CHANNEL_STDERR]) < 0))
         _exit(1);
@@ -174,6 +175,8 @@ static void finish_when_drained(struct guest *guest, struct run *run)
 {
     if (!run->over || run->remaining[CHANNEL_STDOUT] > 0 || run->remaining[CHANNEL_STDERR] > 0)
         return;
+    run->ended.oom_kills = machine_oom_kills(guest->machine) - run->oom_kills;
+    machine_save(guest->machine);
     send_ended(guest, run->stream, &run->ended);
     guest_close_source(guest, &run->channels[CHANNEL_STDIN]);
     if (run->tty)

@@ -96,4 +96,20 @@ int era_image_store_remove(struct era_image_store *images, const char *reference
 int era_image_store_get(struct era_image_store *images, const char *reference, int *ret_root_fd, int *ret_lock_fd,
                         struct era_image_info **ret_info, struct era_error *err);
 
+/*
+ * The image as one file, "…/rootfs.erofs", made when it is not there yet. The
+ * caller holds the image's lock. free() the path.
+ * Errors: image_not_found, tool_missing, image_build_failed, disk_full.
+ */
+int era_image_store_flatten(struct era_image_store *images, const char *reference, char **ret_path,
+                            struct era_error *err);
+
+/*
+ * The folder with a kernel for guests (`vmlinuz`, `version`, `modules/NN` in the
+ * order of loading), fetched when it is not there yet. free() the path, which may be NULL.
+ * Errors: tool_missing, image_build_failed, disk_full.
+ */
+int era_image_store_kernel(struct era_image_store *images, bool rebuild, char **ret_path, struct era_error *err);
+bool era_image_store_has_kernel(const struct era_image_store *images);
+
 #endif

@@ -136,6 +136,11 @@ int era_image_tool_run(const struct era_image_tool *tool, const struct era_image
                        const struct era_strv *args, const struct era_process_spec *options, const char *failure,
                        struct era_error *err);
 
+/* ---- module.c: pure ----------------------------------------------------- */
+
+/* The names that a kernel module depends on: "virtio_ring,virtio", or NULL when it does not say. Borrowed. */
+const char *era_image_module_depends(const char *data, size_t len);
+
 /* ---- recipe.c: tables --------------------------------------------------- */
 
 /* A file that is fetched by npm. */

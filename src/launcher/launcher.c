@@ -4,7 +4,7 @@
 #include <errno.h>
 
 /* In the order in which `auto` prefers them. */
-static const struct era_launcher *const launchers[] = {&era_namespace_launcher};
+static const struct era_launcher *const launchers[] = {&era_namespace_launcher, &era_microvm_launcher};
 
 int era_launcher_choose(enum era_launcher_kind kind, const struct era_launcher **ret_launcher, struct era_error *err)
 {

@@ -19,7 +19,12 @@ struct era_guest_config {
     const char *image_path;  /* absolute: the root file system */
     const char *volume_path; /* absolute: image file or folder; NULL without a volume */
     const char *init_path;   /* absolute: era-init */
-    char *const *env;        /* init's own environment, and so every command's; NULL: empty */
+    /* of a guest with a kernel of its own; NULL when nobody made them */
+    const char *image_file;     /* absolute: the root file system as one file */
+    const char *image_digest;   /* "sha256:…" */
+    const char *kernel_path;    /* absolute: the folder that era_image_store_kernel() made */
+    const char *templates_path; /* absolute: a folder for booted machines */
+    char *const *env;           /* init's own environment, and so every command's; NULL: empty */
     enum era_volume_kind volume_kind;
     enum era_network network;
     uint32_t cpu_count;
@@ -79,6 +84,7 @@ struct era_launcher {
 };
 
 extern const struct era_launcher era_namespace_launcher;
+extern const struct era_launcher era_microvm_launcher;
 
 /* The one that `kind` names; for auto the best that works here. launcher_unavailable, with the reason. */
 int era_launcher_choose(enum era_launcher_kind kind, const struct era_launcher **ret_launcher, struct era_error *err);

@@ -83,6 +83,12 @@ struct era_result {
 /* The images of this state directory, opened on first use. */
 int service_images(struct era *era, struct era_error *err);
 
+/* ---- kernel.c ----------------------------------------------------------- */
+
+/* Makes what a guest with a kernel of its own needs, and says in launch where it is; nothing for other guests. */
+int kernel_prepare(struct era *era, const struct era_vm_ask *ask, const struct era_image_info *info,
+                   struct era_launch *launch, struct era_error *err);
+
 /* ---- lock.c ------------------------------------------------------------- */
 
 /* Whether somebody holds a write lock on dirfd/name; an absent file is not locked. */

@@ -131,9 +131,12 @@ static int fill_launch(struct era *era, const struct era_vm_record *record, stru
     };
     era_str_copy(launch->id, sizeof launch->id, record->id);
     _cleanup_close_ int root = -EBADF;
+    _cleanup_(era_image_info_freep) struct era_image_info *info = NULL;
     int r = service_images(era, err);
     if (r >= 0)
-        r = era_image_store_get(era->images, ask->image, &root, ret_image_lock, NULL, err);
+        r = era_image_store_get(era->images, ask->image, &root, ret_image_lock, &info, err);
+    if (r >= 0)
+        r = kernel_prepare(era, ask, info, launch, err);
     if (r < 0)
         return r;
     if (era_strv_copy(&launch->env, &ask->env) < 0)

@@ -65,6 +65,11 @@ static int find_init(char *path, size_t size, struct era_error *err)
     return 0;
 }
 
+static const char *path_or_null(const char *path)
+{
+    return path[0] != '\0' ? path : NULL;
+}
+
 static int start_guest(struct shim *shim, struct era_error *err)
 {
     char init_path[ERA_PATH_MAX];
@@ -75,8 +80,12 @@ static int start_guest(struct shim *shim, struct era_error *err)
     const struct era_guest_config config = {
         .id = launch->id,
         .image_path = launch->image_path,
-        .volume_path = launch->volume_path[0] != '\0' ? launch->volume_path : NULL,
+        .volume_path = path_or_null(launch->volume_path),
         .init_path = init_path,
+        .image_file = path_or_null(launch->image_file),
+        .image_digest = path_or_null(launch->image_digest),
+        .kernel_path = path_or_null(launch->kernel_path),
+        .templates_path = path_or_null(launch->templates_path),
         .env = launch->env.items,
         .volume_kind = launch->volume_kind,
         .network = launch->network,
@@ -120,6 +129,8 @@ static int await_ready(struct shim *shim, struct era_error *err)
             era_buffer_consume(&shim->from_guest, (size_t)taken);
             return 0;
         }
+        if (taken > 0 && frame.type == ERA_FRAME_ERROR && era_error_decode(&frame, err) >= 0)
+            return -EIO;
         if (taken != 0)
             return era_error_set(err, EPROTO, "vm_start_failed", "the guest's init said something else than ready");
         r = await_guest(shim, deadline_ns, err);

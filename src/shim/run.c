@@ -138,9 +138,11 @@ int run_go(struct shim *shim, struct run *run, const char *id, struct era_error 
  * of it, also where a parent made another status of its child's death. In company it may have been another's: then
  * it takes the status of one that was killed, the command's own or, by a shell, that of its child.
  */
-static bool lacked_memory(const struct shim *shim, const struct run *run, int exit_code)
+static bool lacked_memory(const struct shim *shim, const struct run *run, const struct era_run_ended *ended,
+                          int exit_code)
 {
-    if (shim->guest->ops->oom_kills(shim->guest) <= run->oom_kills || run->stopped)
+    bool killed = ended->oom_kills > 0 || shim->guest->ops->oom_kills(shim->guest) > run->oom_kills;
+    if (!killed || run->stopped)
         return false;
     return run->in_company ? exit_code == EXIT_OOM : exit_code != 0;
 }
@@ -157,7 +159,7 @@ static struct era_run_outcome judge(const struct shim *shim, const struct run *r
     if (run->timed_out) {
         outcome.verdict = ERA_VERDICT_TIMED_OUT;
         outcome.exit_code = EXIT_TIMED_OUT;
-    } else if (lacked_memory(shim, run, outcome.exit_code)) {
+    } else if (lacked_memory(shim, run, ended, outcome.exit_code)) {
         outcome.verdict = ERA_VERDICT_OOM_KILLED;
         outcome.exit_code = EXIT_OOM;
     } else {

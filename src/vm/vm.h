@@ -54,11 +54,12 @@ int era_volume_kind_parse(const char *name, enum era_volume_kind *ret_kind);
 const char *era_language_image(enum era_language language);
 
 enum {
-    ERA_VM_ID_MAX = 40,      /* with the NUL: "<language>-<unix time in nanoseconds>" */
-    ERA_RUN_ID_MAX = 24,     /* with the NUL: "r" and the unix time in nanoseconds */
-    ERA_NAME_MAX = 64,       /* a volume's name, with the NUL */
-    ERA_REFERENCE_MAX = 256, /* an image reference, with the NUL */
-    ERA_UNENFORCED_MAX = 64, /* "memory,cpu,pids,disk", with the NUL */
+    ERA_VM_ID_MAX = 40,          /* with the NUL: "<language>-<unix time in nanoseconds>" */
+    ERA_RUN_ID_MAX = 24,         /* with the NUL: "r" and the unix time in nanoseconds */
+    ERA_NAME_MAX = 64,           /* a volume's name, with the NUL */
+    ERA_REFERENCE_MAX = 256,     /* an image reference, with the NUL */
+    ERA_DIGEST_MAX = 7 + 64 + 1, /* "sha256:<hex>" */
+    ERA_UNENFORCED_MAX = 64,     /* "memory,cpu,pids,disk", with the NUL */
 };
 
 /* Limits of what may be asked for; inclusive. */

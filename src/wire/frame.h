@@ -70,6 +70,9 @@ enum era_frame_type {
     ERA_FRAME_STOP,    /* u32 grace in milliseconds; the shim answers STOPPED when the guest is gone */
     ERA_FRAME_STOPPED, /* empty */
 
+    /* shim → guest of a kernel of its own, which takes no RUN before it; answered by READY */
+    ERA_FRAME_IDENTITY, /* struct era_identity */
+
     ERA_FRAME_TYPE_COUNT,
 };
 

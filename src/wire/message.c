@@ -40,6 +40,10 @@ int era_launch_encode(struct era_buffer *to, const struct era_launch *launch)
     era_write_u8(&w, launch->best_effort);
     era_write_str(&w, launch->image_path);
     era_write_str(&w, launch->volume_path);
+    era_write_str(&w, launch->image_file);
+    era_write_str(&w, launch->image_digest);
+    era_write_str(&w, launch->kernel_path);
+    era_write_str(&w, launch->templates_path);
     era_write_strv(&w, &launch->env);
     return writer_result(&w);
 }
@@ -60,6 +64,10 @@ int era_launch_decode(const struct era_frame *frame, struct era_launch *ret_laun
     launch.best_effort = read_enum(&r, 2) != 0;
     read_text(&r, launch.image_path, sizeof launch.image_path);
     read_text(&r, launch.volume_path, sizeof launch.volume_path);
+    read_text(&r, launch.image_file, sizeof launch.image_file);
+    read_text(&r, launch.image_digest, sizeof launch.image_digest);
+    read_text(&r, launch.kernel_path, sizeof launch.kernel_path);
+    read_text(&r, launch.templates_path, sizeof launch.templates_path);
     int result = era_read_strv(&r, 2 * ERA_ENV_MAX, &launch.env); /* the image's and the caller's */
     if (result >= 0)
         result = era_reader_finish(&r);
@@ -182,6 +190,7 @@ int era_run_ended_encode(struct era_buffer *to, const struct era_run_ended *ende
     era_write_u32(&w, (uint32_t)ended->wait_status);
     era_write_u64(&w, ended->cpu_us);
     era_write_u64(&w, ended->peak_mem_kib);
+    era_write_u64(&w, ended->oom_kills);
     era_write_u32(&w, (uint32_t)ended->errnum);
     era_write_str(&w, ended->message);
     return writer_result(&w);
@@ -193,6 +202,7 @@ int era_run_ended_decode(const struct era_frame *frame, struct era_run_ended *re
     struct era_run_ended ended = {.wait_status = (int32_t)era_read_u32(&r)};
     ended.cpu_us = era_read_u64(&r);
     ended.peak_mem_kib = era_read_u64(&r);
+    ended.oom_kills = era_read_u64(&r);
     ended.errnum = (int32_t)era_read_u32(&r);
     read_text(&r, ended.message, sizeof ended.message);
     if (era_reader_finish(&r) < 0 || ended.errnum < 0 || ended.errnum > 4095 || ended.wait_status < 0 ||

@@ -30,7 +30,12 @@ struct era_launch {
     bool best_effort;
     char image_path[ERA_PATH_MAX];  /* absolute */
     char volume_path[ERA_PATH_MAX]; /* absolute, or "" */
-    struct era_strv env;            /* owned; what every command of the VM finds in its environment */
+    /* of a guest with a kernel of its own; "" when nobody made them: see struct era_guest_config */
+    char image_file[ERA_PATH_MAX];
+    char image_digest[ERA_DIGEST_MAX];
+    char kernel_path[ERA_PATH_MAX];
+    char templates_path[ERA_PATH_MAX];
+    struct era_strv env; /* owned; what every command of the VM finds in its environment */
 };
 
 void era_launch_clear(struct era_launch *launch);
@@ -45,6 +50,25 @@ struct era_launched {
 
 int era_launched_encode(struct era_buffer *to, const struct era_launched *launched);
 int era_launched_decode(const struct era_frame *frame, struct era_launched *ret_launched);
+
+/* ERA_FRAME_IDENTITY: what tells a guest that was copied from a booted one from all other copies. */
+enum { ERA_IDENTITY_SEED = 64, ERA_MACHINE_ID_MAX = 33 };
+
+struct era_identity {
+    uint8_t seed[ERA_IDENTITY_SEED];     /* random bytes of the host's */
+    int64_t realtime_ns;                 /* the host's clock, when it was sent */
+    char id[ERA_VM_ID_MAX];              /* also the hostname */
+    char machine_id[ERA_MACHINE_ID_MAX]; /* 32 hexadecimal digits */
+    uint8_t mac[6];
+    bool network; /* there is a network card to be configured */
+    bool volume;  /* there is a volume to be mounted */
+    uint32_t pids;
+    struct era_strv env; /* owned; what every command of the VM finds in its environment */
+};
+
+int era_identity_encode(struct era_buffer *to, const struct era_identity *identity);
+int era_identity_decode(const struct era_frame *frame, struct era_identity *ret_identity);
+void era_identity_clear(struct era_identity *identity);
 
 /* ERA_FRAME_RUN */
 enum era_run_kind {
@@ -92,6 +116,7 @@ struct era_run_ended {
     int32_t wait_status;
     uint64_t cpu_us;       /* ..INT64_MAX, as JSON and the store have no more */
     uint64_t peak_mem_kib; /* ..INT64_MAX */
+    uint64_t oom_kills;    /* processes that a kernel of the guest's own ended for want of memory meanwhile */
     int32_t errnum;
     char message[256]; /* what failed, from the guest: untrusted text */
 };

@@ -222,11 +222,16 @@ int cgroup_enter(const struct cgroup_entry *entry)
 
 int cgroup_attach(const struct cgroup_entry *entry, pid_t pid)
 {
+    char text[32];
+    snprintf(text, sizeof text, "%d", (int)pid);
+    for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+        int r = entry->tasks_fds[i] >= 0 ? era_write_full(entry->tasks_fds[i], text, strlen(text)) : 0;
+        if (r < 0)
+            return r;
+    }
     if (entry->birth_fd < 0)
         return 0;
     _cleanup_close_ int procs = openat(entry->birth_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-    char text[32];
-    snprintf(text, sizeof text, "%d", (int)pid);
     return procs < 0 ? -errno : era_write_full(procs, text, strlen(text));
 }
 

@@ -135,7 +135,7 @@ int cgroup_entry_open(const struct cgroup *cgroup, struct cgroup_entry *ret_entr
 void cgroup_entry_close(struct cgroup_entry *entry);
 /* By the child, as its first step: into its groups of v1. */
 int cgroup_enter(const struct cgroup_entry *entry);
-/* By the parent, for a kernel without clone3: into the group of v2. */
+/* By the parent, with the wait: into all of them, for a child of one thread that was not born in them. */
 int cgroup_attach(const struct cgroup_entry *entry, pid_t pid);
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
 void cgroup_remove(struct cgroup *cgroup);

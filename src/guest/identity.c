@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine that was copied from a booted one is told who it is: until then it
+ * would draw the same random numbers as every other copy. The order matters:
+ * randomness first, since what follows may draw from it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "guest/machine.h"
+#include "sandbox/sandbox.h"
+
+static int reseed(const struct machine *machine, const struct era_identity *identity)
+{
+    struct {
+        struct rand_pool_info info;
+        uint8_t seed[ERA_IDENTITY_SEED];
+    } entropy = {.info = {.entropy_count = 8 * ERA_IDENTITY_SEED, .buf_size = ERA_IDENTITY_SEED}};
+    memcpy(entropy.info.buf, identity->seed, sizeof identity->seed);
+    _cleanup_close_ int fd = openat(machine->dev_fd, "urandom", O_WRONLY | O_CLOEXEC);
+    bool failed = fd < 0 || ioctl(fd, RNDADDENTROPY, &entropy) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0;
+    int r = failed ? -errno : 0;
+    explicit_bzero(&entropy, sizeof entropy);
+    return r;
+}
+
+static int set_clock(const struct machine *machine, const struct era_identity *identity)
+{
+    (void)machine;
+    const struct timespec now = {.tv_sec = (time_t)(identity->realtime_ns / 1000000000),
+                                 .tv_nsec = (long)(identity->realtime_ns % 1000000000)};
+    return clock_settime(CLOCK_REALTIME, &now) < 0 ? -errno : 0;
+}
+
+static int name_host(const struct machine *machine, const struct era_identity *identity)
+{
+    (void)machine;
+    return sethostname(identity->id, strlen(identity->id)) < 0 ? -errno : 0;
+}
+
+/* As systemd has it: 32 digits and a newline. An image whose /etc is none keeps what it has. */
+static int name_machine(const struct machine *machine, const struct era_identity *identity)
+{
+    char line[ERA_MACHINE_ID_MAX + 1];
+    int len = snprintf(line, sizeof line, "%s\n", identity->machine_id);
+    _cleanup_close_ int etc = openat(machine->root_fd, "etc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return etc < 0 ? 0 : era_write_file_atomic_at(etc, "machine-id", line, (size_t)len, 0444);
+}
+
+static int limit_pids(const struct machine *machine, const struct era_identity *identity)
+{
+    char text[16];
+    int len = snprintf(text, sizeof text, "%u", identity->pids);
+    _cleanup_close_ int fd = openat(machine->cgroup_fd, "pids.max", O_WRONLY | O_CLOEXEC);
+    int r = fd < 0 ? -errno : era_write_full(fd, text, (size_t)len);
+    return r < 0 ? r : rlimits_set(identity->pids);
+}
+
+/* What the VM was created with is what init, and so every command, finds in its environment. */
+static int take_environment(const struct machine *machine, const struct era_identity *identity)
+{
+    (void)machine;
+    if (clearenv() != 0)
+        return -ENOMEM;
+    for (size_t i = 0; i < identity->env.count; i++) {
+        char *own = strdup(identity->env.items[i]);
+        if (own == NULL || putenv(own) != 0)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static const struct {
+    const char *what;
+    int (*run)(const struct machine *machine, const struct era_identity *identity);
+} steps[] = {
+    {"randomness", reseed},       {"clock", set_clock},   {"hostname", name_host},
+    {"machine id", name_machine}, {"limits", limit_pids}, {"environment", take_environment},
+};
+
+int machine_identify(struct machine *machine, const struct era_frame *frame, const char **what)
+{
+    _cleanup_(era_identity_clear) struct era_identity identity;
+    int r = era_identity_decode(frame, &identity);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; r >= 0 && i < sizeof steps / sizeof steps[0]; i++) {
+        *what = steps[i].what;
+        r = steps[i].run(machine, &identity);
+    }
+    if (r >= 0 && identity.volume) {
+        *what = "volume";
+        r = machine_mount_volume(machine);
+    }
+    if (r >= 0 && identity.network) {
+        *what = "network";
+        r = machine_configure_network(machine, identity.mac);
+    }
+    if (r >= 0)
+        machine->identified = true;
+    return r;
+}

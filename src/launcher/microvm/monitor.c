@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "launcher/microvm/internal.h"
+
+int monitor_send(struct qemu *qemu, const char *command, const struct qmp_member members[])
+{
+    struct era_buffer line = {0};
+    int r = qmp_append(&line, command, members);
+    if (r >= 0)
+        r = era_buffer_flush(&line, qemu->monitor_fd);
+    era_buffer_clear(&line);
+    return r;
+}
+
+int monitor_read(struct qemu *qemu, int64_t deadline_ns, struct qmp_line *ret_line)
+{
+    for (;;) {
+        ssize_t taken = 0;
+        if (era_buffer_len(&qemu->monitor_in) > 0)
+            taken = qmp_decode((const char *)era_buffer_data(&qemu->monitor_in), era_buffer_len(&qemu->monitor_in),
+                               ret_line);
+        if (taken < 0)
+            return (int)taken;
+        if (taken > 0) {
+            era_buffer_consume(&qemu->monitor_in, (size_t)taken);
+            return 0;
+        }
+        int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
+        struct pollfd poller = {.fd = qemu->monitor_fd, .events = POLLIN};
+        int n = left_ms <= 0 ? 0 : poll(&poller, 1, (int)left_ms);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -ETIMEDOUT;
+        ssize_t got = era_buffer_fill(&qemu->monitor_in, qemu->monitor_fd, QMP_LINE_MAX);
+        if (got <= 0)
+            return got < 0 ? (int)got : -EPIPE;
+    }
+}
+
+int monitor_ask(struct qemu *qemu, const char *command, const struct qmp_member members[], int64_t deadline_ns,
+                struct era_error *err)
+{
+    int r = monitor_send(qemu, command, members);
+    while (r >= 0) {
+        struct qmp_line line;
+        r = monitor_read(qemu, deadline_ns, &line);
+        if (r >= 0 && line.kind == QMP_RETURN)
+            return 0;
+        if (r >= 0 && line.kind == QMP_ERROR)
+            return era_error_set(err, EIO, "vm_start_failed", "QEMU refused %s: %s", command, line.text);
+    }
+    return qemu_fail(qemu, r, command, err);
+}
+
+int monitor_await(struct qemu *qemu, const char *event, const char *status, int64_t deadline_ns, struct era_error *err)
+{
+    for (;;) {
+        struct qmp_line line;
+        int r = monitor_read(qemu, deadline_ns, &line);
+        if (r < 0)
+            return qemu_fail(qemu, r, event, err);
+        if (line.kind == QMP_ERROR)
+            return era_error_set(err, EIO, "vm_start_failed", "QEMU: %s", line.text);
+        if (line.kind != QMP_EVENT || strcmp(line.word, event) != 0)
+            continue;
+        if (status == NULL || strcmp(line.status, status) == 0)
+            return 0;
+        if (strcmp(line.status, "failed") == 0)
+            return era_error_set(err, EIO, "vm_start_failed", "QEMU: %s failed", event);
+    }
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a guest with a kernel of its own needs, made before its shim is started: here people can be told of it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "service/service.h"
+
+/* Made on first use; where `auto` has the choice, only what is there already is offered. */
+static bool wanted(const struct era *era, const struct era_vm_ask *ask)
+{
+    if (ask->launcher == ERA_LAUNCHER_AUTO)
+        return access("/dev/kvm", R_OK | W_OK) == 0 && era_image_store_has_kernel(era->images);
+    return ask->launcher == ERA_LAUNCHER_MICROVM;
+}
+
+static int copy_path(char to[ERA_PATH_MAX], const char *from, struct era_error *err)
+{
+    return era_str_copy(to, ERA_PATH_MAX, from)
+               ? 0
+               : era_error_set(err, ENAMETOOLONG, "vm_start_failed", "the state directory's path is too long");
+}
+
+int kernel_prepare(struct era *era, const struct era_vm_ask *ask, const struct era_image_info *info,
+                   struct era_launch *launch, struct era_error *err)
+{
+    if (!wanted(era, ask))
+        return 0;
+    _cleanup_free_ char *file = NULL;
+    _cleanup_free_ char *kernel = NULL;
+    _cleanup_free_ char *templates = era_str_printf("%s/templates", era->state_dir);
+    if (templates == NULL)
+        return era_error_oom(err);
+    int r = era_image_store_kernel(era->images, false, &kernel, err);
+    if (r >= 0)
+        r = era_image_store_flatten(era->images, ask->image, &file, err);
+    if (r >= 0 && (r = era_ensure_dir_at(AT_FDCWD, templates, 0700)) < 0)
+        r = era_error_errno(err, -r, "cannot make %s", templates);
+    if (r >= 0)
+        r = copy_path(launch->kernel_path, kernel, err);
+    if (r >= 0)
+        r = copy_path(launch->image_file, file, err);
+    if (r >= 0)
+        r = copy_path(launch->templates_path, templates, err);
+    if (r >= 0)
+        era_str_copy(launch->image_digest, sizeof launch->image_digest, info->digest);
+    return r;
+}
