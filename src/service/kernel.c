@@ -25,6 +25,18 @@ static int copy_path(char to[ERA_PATH_MAX], const char *from, struct era_error *
                : era_error_set(err, ENAMETOOLONG, "vm_start_failed", "the state directory's path is too long");
 }
 
+/* AGENT_TEMPLATE_BUDGET, in MiB. */
+static int read_budget(uint32_t *ret_mib, struct era_error *err)
+{
+    enum { DEFAULT_MIB = 4096 };
+    const char *text = getenv("AGENT_TEMPLATE_BUDGET");
+    uint64_t mib = DEFAULT_MIB;
+    if (text != NULL && text[0] != '\0' && era_parse_u64(text, 0, UINT32_MAX, &mib) < 0)
+        return era_error_invalid(err, "AGENT_TEMPLATE_BUDGET", "AGENT_TEMPLATE_BUDGET is a number of MiB");
+    *ret_mib = (uint32_t)mib;
+    return 0;
+}
+
 int kernel_prepare(struct era *era, const struct era_vm_ask *ask, const struct era_image_info *info,
                    struct era_launch *launch, struct era_error *err)
 {
@@ -46,6 +58,8 @@ int kernel_prepare(struct era *era, const struct era_vm_ask *ask, const struct e
         r = copy_path(launch->image_file, file, err);
     if (r >= 0)
         r = copy_path(launch->templates_path, templates, err);
+    if (r >= 0)
+        r = read_budget(&launch->template_budget_mib, err);
     if (r >= 0)
         era_str_copy(launch->image_digest, sizeof launch->image_digest, info->digest);
     return r;

@@ -175,16 +175,32 @@ static int await_input(int fd, int64_t deadline_ns)
     }
 }
 
+static void tell_progress(const struct era *era, const struct era_frame *frame)
+{
+    char line[160];
+    snprintf(line, sizeof line, "%.*s", (int)(frame->len < sizeof line ? frame->len : sizeof line - 1),
+             (const char *)frame->payload);
+    if (era->progress != NULL)
+        era->progress(era->progress_userdata, line);
+}
+
 /* Waits for LAUNCHED or ERROR. */
-static int read_answer(int fd, struct era_launched *ret_launched, struct era_error *err)
+static int read_answer(const struct era *era, int fd, struct era_launched *ret_launched, struct era_error *err)
 {
     struct era_buffer in = {0};
     struct era_frame frame;
     ssize_t taken = 0;
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)LAUNCH_TIMEOUT_MS * 1000000;
-    while ((taken = era_frame_decode(era_buffer_data(&in), era_buffer_len(&in), &frame)) == 0)
-        if (await_input(fd, deadline_ns) < 0 || era_buffer_fill(&in, fd, 4096) <= 0)
+    for (;;) {
+        taken = era_frame_decode(era_buffer_data(&in), era_buffer_len(&in), &frame);
+        if (taken == 0 && await_input(fd, deadline_ns) == 0 && era_buffer_fill(&in, fd, 4096) > 0)
+            continue;
+        if (taken <= 0 || frame.type != ERA_FRAME_PROGRESS)
             break;
+        tell_progress(era, &frame);
+        era_buffer_consume(&in, (size_t)taken);
+        deadline_ns = era_clock_monotonic_ns() + (int64_t)LAUNCH_TIMEOUT_MS * 1000000; /* of each step */
+    }
     int r;
     struct era_error told;
     if (taken > 0 && frame.type == ERA_FRAME_LAUNCHED && era_launched_decode(&frame, ret_launched) >= 0) {
@@ -249,7 +265,7 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
     ERA_POINT("launch.spawned");
     r = ERA_POINT_OR("launch.sent", send_launch(ours, &launch));
     if (r >= 0)
-        r = read_answer(ours, &ret_launch->launched, err);
+        r = read_answer(era, ours, &ret_launch->launched, err);
     else
         r = era_error_set(err, -r, "vm_start_failed", "the VM's shim ended at once");
     if (r < 0) {

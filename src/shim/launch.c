@@ -70,6 +70,16 @@ static const char *path_or_null(const char *path)
     return path[0] != '\0' ? path : NULL;
 }
 
+/* Told to the service, which tells who waits. */
+static void tell_progress(void *userdata, const char *line)
+{
+    (void)userdata;
+    struct era_buffer out = {0};
+    if (era_frame_append(&out, ERA_FRAME_PROGRESS, 0, line, strlen(line)) >= 0)
+        (void)era_write_full(SHIM_FD_LAUNCH, era_buffer_data(&out), era_buffer_len(&out));
+    era_buffer_clear(&out);
+}
+
 static int start_guest(struct shim *shim, struct era_error *err)
 {
     char init_path[ERA_PATH_MAX];
@@ -86,6 +96,8 @@ static int start_guest(struct shim *shim, struct era_error *err)
         .image_digest = path_or_null(launch->image_digest),
         .kernel_path = path_or_null(launch->kernel_path),
         .templates_path = path_or_null(launch->templates_path),
+        .template_budget_bytes = (uint64_t)launch->template_budget_mib << 20,
+        .progress = tell_progress,
         .env = launch->env.items,
         .volume_kind = launch->volume_kind,
         .network = launch->network,

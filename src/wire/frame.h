@@ -73,6 +73,9 @@ enum era_frame_type {
     /* shim → guest of a kernel of its own, which takes no RUN before it; answered by READY */
     ERA_FRAME_IDENTITY, /* struct era_identity */
 
+    /* shim → service, before LAUNCHED */
+    ERA_FRAME_PROGRESS, /* bytes: a line that says what takes long, for people */
+
     ERA_FRAME_TYPE_COUNT,
 };
 

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -14,17 +13,19 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "launcher/microvm/internal.h"
+#include "launcher/microvm/template.h"
 #include "launcher/namespace/internal.h"
 #include "wire/message.h"
 
-/* Threads of a QEMU beside those that are its processors. */
-enum { QEMU_OVERHEAD_MIB = 192, QEMU_THREADS = 64 };
+/* What a QEMU needs beside its guest's memory, and threads of a QEMU beside those that are its processors. */
+enum { QEMU_OVERHEAD_MIB = 192, QEMU_THREADS = 64, RESUME_MS = 30000 };
 
 struct microvm_guest {
     struct era_guest head;
     struct cgroup cgroup;
     struct qemu qemu;
-    int volume_fd; /* open and locked while the guest lives */
+    int volume_fd;   /* open and locked while the guest lives */
+    int template_fd; /* the lock on what it was copied from */
 };
 
 static void guest_kill(struct era_guest *head)
@@ -47,6 +48,7 @@ static void guest_free(struct era_guest *head)
     qemu_end(&guest->qemu);
     cgroup_remove(&guest->cgroup);
     era_closep(&guest->volume_fd);
+    era_closep(&guest->template_fd);
     free(guest);
 }
 
@@ -122,42 +124,61 @@ static int send_identity(int control_fd, const struct era_guest_config *config, 
     return r < 0 ? era_error_set(err, -r, "vm_start_failed", "cannot tell the guest who it is: %s", strerror(-r)) : 0;
 }
 
-static int boot(struct microvm_guest *guest, const struct era_guest_config *config, struct era_error *err)
+/* Tells a new QEMU to go on from the saved state; returns when the machine runs. */
+static int resume(struct qemu *qemu, int state_fd, struct era_error *err)
 {
-    _cleanup_close_ int kernel_dir = open(config->kernel_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    _cleanup_close_ int kernel = openat(kernel_dir, "vmlinuz", O_RDONLY | O_CLOEXEC);
-    _cleanup_close_ int initramfs = initramfs_make(config->init_path, kernel_dir);
-    _cleanup_close_ int image = open(config->image_file, O_RDONLY | O_CLOEXEC);
-    _cleanup_close_ int memory = memfd_create("memory", MFD_CLOEXEC);
-    if (kernel < 0 || initramfs < 0 || image < 0 || memory < 0)
-        return era_error_errno(err, errno, "cannot open the guest's files");
-    (void)ftruncate(memory, (off_t)config->mem_mib << 20);
-    const struct machine_spec spec = {.cpu_count = config->cpu_count,
-                                      .mem_mib = config->mem_mib,
-                                      .tsc_khz = 2596138,
-                                      .warm = "python3",
-                                      .volume = config->volume_path != NULL};
-    const struct qemu_files files = {.memory_fd = memory,
-                                     .image_fd = image,
-                                     .volume_fd = guest->volume_fd,
-                                     .state_fd = -EBADF,
-                                     .network_fd = -EBADF,
-                                     .kernel_fd = kernel,
-                                     .initramfs_fd = initramfs};
-    const struct qemu_start how = {.config = config, .spec = &spec, .files = &files, .lend = lend, .userdata = guest};
-    bool jailed;
-    int r = qemu_start(&how, &guest->qemu, &jailed, err);
+    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)RESUME_MS * 1000000;
+    static const struct qmp_member source[] = {{.key = "uri", .text = "fd:state"}, {.key = NULL}};
+    int r = monitor_ask(qemu, "qmp_capabilities", NULL, deadline_ns, err);
+    if (r >= 0)
+        r = boot_prepare_saving(qemu, deadline_ns, err);
+    if (r >= 0)
+        r = monitor_give(qemu, "state", state_fd, deadline_ns, err);
+    if (r >= 0)
+        r = monitor_send(qemu, "migrate-incoming", source) < 0 ? qemu_fail(qemu, -EPIPE, "go on", err) : 0;
+    if (r >= 0)
+        r = monitor_await(qemu, "MIGRATION", "completed", deadline_ns, err);
+    /* It was saved standing still, and still does. */
+    return r < 0 ? r : monitor_ask(qemu, "cont", NULL, deadline_ns, err);
+}
+
+static const char *interpreter_of(const char *id)
+{
+    return era_str_starts_with(id, "python-") ? "python3" : era_str_starts_with(id, "node-") ? "node" : NULL;
+}
+
+static int clone_template(struct microvm_guest *guest, const struct era_guest_config *config, struct era_error *err)
+{
+    struct machine_spec spec = {.cpu_count = config->cpu_count,
+                                .mem_mib = config->mem_mib,
+                                .network = config->network == ERA_NETWORK_ALLOW_ALL,
+                                .warm = interpreter_of(config->id)};
+    _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
+    int r = template_open(config, &spec, lend, guest, &template, err);
     if (r < 0)
         return r;
-    struct era_buffer in = {0};
-    struct era_frame frame;
-    ssize_t taken;
-    while ((taken = era_frame_decode(era_buffer_data(&in), era_buffer_len(&in), &frame)) == 0)
-        if (era_buffer_fill(&in, guest->qemu.control_fd, 4096) <= 0)
-            return era_error_set(err, EPIPE, "vm_start_failed", "no boot");
-    if (frame.type == ERA_FRAME_ERROR)
-        era_error_decode(&frame, err);
-    return frame.type == ERA_FRAME_READY ? 0 : -EIO;
+    _cleanup_close_ int image = open(config->image_file, O_RDONLY | O_CLOEXEC);
+    if (image < 0)
+        return era_error_errno(err, errno, "cannot open %s", config->image_file);
+    spec.clone = true;
+    spec.volume = guest->volume_fd >= 0;
+    const struct qemu_files files = {.memory_fd = template.memory_fd,
+                                     .image_fd = image,
+                                     .volume_fd = guest->volume_fd,
+                                     .network_fd = -EBADF,
+                                     .kernel_fd = -EBADF,
+                                     .initramfs_fd = -EBADF};
+    const struct qemu_start how = {.config = config, .spec = &spec, .files = &files, .lend = lend, .userdata = guest};
+    bool jailed = false;
+    r = qemu_start(&how, &guest->qemu, &jailed, err);
+    if (r >= 0)
+        r = resume(&guest->qemu, template.state_fd, err);
+    if (r < 0)
+        return r;
+    if (!jailed)
+        era_str_copy(guest->head.unenforced, sizeof guest->head.unenforced, "jail");
+    guest->template_fd = era_take_fd(&template.lock_fd);
+    return 0;
 }
 
 static int start(const struct era_guest_config *config, struct era_guest **ret_guest, struct era_error *err)
@@ -167,12 +188,12 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
         return era_error_oom(err);
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->qemu = (struct qemu){.pid_fd = -EBADF, .control_fd = -EBADF, .monitor_fd = -EBADF, .words_fd = -EBADF};
-    guest->volume_fd = -EBADF;
+    guest->volume_fd = guest->template_fd = -EBADF;
     int r = config->volume_path != NULL ? volume_lock(config, &guest->volume_fd, err) : 0;
     if (r < 0)
         return r;
     bound(guest, config);
-    r = boot(guest, config, err);
+    r = clone_template(guest, config, err);
     if (r >= 0)
         r = send_identity(guest->qemu.control_fd, config, err);
     if (r < 0)

@@ -42,7 +42,6 @@ enum {
     QEMU_MONITOR,     /* a stream socket: QMP */
     QEMU_IMAGE,       /* the image's file, read only */
     QEMU_VOLUME,      /* the volume's file */
-    QEMU_STATE,       /* of a clone: the saved state, read only; of a template: where it is saved to */
     QEMU_NETWORK,     /* a stream socket: Ethernet frames */
     QEMU_FDS,
 };
@@ -119,7 +118,6 @@ struct qemu_files {
     int memory_fd;
     int image_fd;
     int volume_fd;    /* or -EBADF */
-    int state_fd;     /* or -EBADF */
     int network_fd;   /* or -EBADF */
     int kernel_fd;    /* or -EBADF */
     int initramfs_fd; /* or -EBADF */
@@ -145,10 +143,21 @@ int qemu_fail(const struct qemu *qemu, int r, const char *what, struct era_error
 /* Where QEMU is; NULL when it is not there. */
 const char *qemu_find(void);
 
+/* ---- boot.c ------------------------------------------------------------- */
+
+/* How often this processor's clock ticks; 0: it has none that is known. Takes a twentieth of a second. */
+uint32_t boot_tsc_khz(void);
+/* Tells QEMU how a state is saved and loaded here. */
+int boot_prepare_saving(struct qemu *qemu, int64_t deadline_ns, struct era_error *err);
+/* Starts a machine, waits until era-init is ready, saves it, ends it. */
+int boot_and_save(const struct qemu_start *start, int state_fd, struct era_error *err);
+
 /* ---- monitor.c ---------------------------------------------------------- */
 
 /* Sends a command. */
 int monitor_send(struct qemu *qemu, const char *command, const struct qmp_member members[]);
+/* Hands it a descriptor, which it then knows by this name: for "fd:NAME". */
+int monitor_give(struct qemu *qemu, const char *name, int fd, int64_t deadline_ns, struct era_error *err);
 /* The next line, or -ETIMEDOUT, -EPIPE (it died), -EBADMSG. deadline: monotonic. */
 int monitor_read(struct qemu *qemu, int64_t deadline_ns, struct qmp_line *ret_line);
 /* Sends a command and waits for its answer. What it refuses is an error vm_start_failed. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -44,19 +45,47 @@ int monitor_read(struct qemu *qemu, int64_t deadline_ns, struct qmp_line *ret_li
     }
 }
 
+/* Until its command is answered. */
+static int await_answer(struct qemu *qemu, const char *command, int64_t deadline_ns, struct era_error *err)
+{
+    for (;;) {
+        struct qmp_line line;
+        int r = monitor_read(qemu, deadline_ns, &line);
+        if (r < 0)
+            return qemu_fail(qemu, r, command, err);
+        if (line.kind == QMP_RETURN)
+            return 0;
+        if (line.kind == QMP_ERROR)
+            return era_error_set(err, EIO, "vm_start_failed", "QEMU refused %s: %s", command, line.text);
+    }
+}
+
+int monitor_give(struct qemu *qemu, const char *name, int fd, int64_t deadline_ns, struct era_error *err)
+{
+    const struct qmp_member member[] = {{.key = "fdname", .text = name}, {.key = NULL}};
+    struct era_buffer line = {0};
+    int r = qmp_append(&line, "getfd", member);
+    char control[CMSG_SPACE(sizeof fd)] = {0};
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)era_buffer_data(&line), .iov_len = era_buffer_len(&line)};
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    /* So short a line goes whole or not at all. */
+    if (r >= 0 && sendmsg(qemu->monitor_fd, &message, MSG_NOSIGNAL) != (ssize_t)iov.iov_len)
+        r = -EPIPE;
+    era_buffer_clear(&line);
+    return r < 0 ? qemu_fail(qemu, r, "take a descriptor", err) : await_answer(qemu, "getfd", deadline_ns, err);
+}
+
 int monitor_ask(struct qemu *qemu, const char *command, const struct qmp_member members[], int64_t deadline_ns,
                 struct era_error *err)
 {
     int r = monitor_send(qemu, command, members);
-    while (r >= 0) {
-        struct qmp_line line;
-        r = monitor_read(qemu, deadline_ns, &line);
-        if (r >= 0 && line.kind == QMP_RETURN)
-            return 0;
-        if (r >= 0 && line.kind == QMP_ERROR)
-            return era_error_set(err, EIO, "vm_start_failed", "QEMU refused %s: %s", command, line.text);
-    }
-    return qemu_fail(qemu, r, command, err);
+    return r < 0 ? qemu_fail(qemu, r, command, err) : await_answer(qemu, command, deadline_ns, err);
 }
 
 int monitor_await(struct qemu *qemu, const char *event, const char *status, int64_t deadline_ns, struct era_error *err)

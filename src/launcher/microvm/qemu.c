@@ -172,7 +172,6 @@ int qemu_start(const struct qemu_start *start, struct qemu *ret_qemu, bool *ret_
                                      [QEMU_MONITOR] = their_monitor,
                                      [QEMU_IMAGE] = start->files->image_fd,
                                      [QEMU_VOLUME] = start->files->volume_fd,
-                                     [QEMU_STATE] = start->files->state_fd,
                                      [QEMU_NETWORK] = start->files->network_fd},
                              .kernel_fd = start->files->kernel_fd,
                              .initramfs_fd = start->files->initramfs_fd,

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * template.h - machines that were booted once, to be copied.
+ *
+ * A template is a folder below `templates/`, named by a hash of its key:
+ *     <name>/memory     the machine's memory, sparse
+ *     <name>/state      the state of its devices, as QEMU writes it
+ *     <name>/manifest   the key, and how the two files were when they were whole
+ *     <name>.lock       flock: shared by each guest that runs on it, exclusive while it is made or removed
+ * It is made as .new-<name> and appears by one rename. What does not agree
+ * with its manifest is made anew and never used.
+ */
+#ifndef ERA_LAUNCHER_MICROVM_TEMPLATE_H
+#define ERA_LAUNCHER_MICROVM_TEMPLATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "launcher/microvm/internal.h"
+
+struct template_key {
+    char text[1024];
+    char name[20];
+};
+
+uint64_t template_hash(const void *data, size_t len);
+/* -errno: a file of it is not there, or the text does not fit. */
+int template_key(const struct era_guest_config *config, const struct machine_spec *spec, const char *kernel_file,
+                 struct template_key *ret_key);
+
+/* A template in use; all owned. */
+struct template
+{
+    int lock_fd;
+    int memory_fd; /* read only */
+    int state_fd;  /* read only */
+};
+
+void template_close(struct template *template);
+
+/* manifest.c: writes what is in the folder; opens it when it is what was written. -EBADMSG: it is not. */
+int manifest_write(int dirfd, const struct template_key *key);
+int manifest_check(int dirfd, const struct template_key *key, struct template *ret_template);
+
+/* Opens the template of this machine, which is made when it is not there. qemu: how to start one, but for the files. */
+int template_open(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
+                  void *userdata, struct template *ret_template, struct era_error *err);
+
+#endif
