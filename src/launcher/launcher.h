@@ -82,14 +82,30 @@ struct era_launcher {
     /* Removes what a guest of this id left on the host when its shim was killed. */
     void (*sweep)(const char *id);
 
-    /* Appends its checks (at most max) and says whether a guest could be started here. Returns their count. */
-    int (*probe)(struct era_check checks[], int max, bool *ret_usable);
+    /* Whether a guest of it was seen to work here at full speed; may take seconds the first time. NULL: never asked. */
+    bool (*proven)(const struct era_guest_config *config);
+
+    /*
+     * Writes its checks (at most max) and says whether a guest could be started here. Returns their count.
+     * templates_path: where verdicts are kept, or NULL.
+     */
+    int (*probe)(const char *templates_path, struct era_check checks[], int max, bool *ret_usable);
 };
 
 extern const struct era_launcher era_namespace_launcher;
 extern const struct era_launcher era_microvm_launcher;
 
-/* The one that `kind` names; for auto the best that works here. launcher_unavailable, with the reason. */
-int era_launcher_choose(enum era_launcher_kind kind, const struct era_launcher **ret_launcher, struct era_error *err);
+/* The one that `kind` names; for auto microvm when KVM is usable, else namespace. */
+int era_launcher_choose(enum era_launcher_kind kind, const struct era_guest_config *config,
+                        const struct era_launcher **ret_launcher, struct era_error *err);
+
+/* What auto picks here, and why. */
+struct era_choice {
+    const char *name; /* "": none */
+    const char *reason;
+};
+
+/* All checks of all launchers. Returns their count. */
+int era_launcher_probe(const char *templates_path, struct era_check checks[], int max, struct era_choice *ret_choice);
 
 #endif

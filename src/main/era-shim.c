@@ -3,7 +3,7 @@
  * era-shim - the keeper of one VM; started by the service and not by hand.
  *   era-shim           launches a guest as the frame on descriptor 3 says
  *   era-shim --sweep ID  removes what a killed shim left on the host
- *   era-shim --probe     says on stdout what this host can do
+ *   era-shim --probe TEMPLATES  says on stdout what this host can do
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,16 +19,14 @@
 #include "shim/shim.h"
 
 /* name TAB state TAB detail, a line each; the last one: "launcher", what auto picks or "", and why. */
-static int probe(void)
+static int probe(const char *templates_path)
 {
     struct era_check checks[32];
-    bool usable = false;
-    int count = era_namespace_launcher.probe(checks, (int)(sizeof checks / sizeof checks[0]), &usable);
+    struct era_choice choice;
+    int count = era_launcher_probe(templates_path, checks, (int)(sizeof checks / sizeof checks[0]), &choice);
     for (int i = 0; i < count; i++)
         printf("%s\t%s\t%s\n", checks[i].name, checks[i].state, checks[i].detail);
-    printf("launcher\t%s\t%s\n", usable ? "namespace" : "",
-           usable ? "this kernel makes user namespaces; this build has no other launcher"
-                  : "namespaces cannot be made here, and this build has no other launcher");
+    printf("launcher\t%s\t%s\n", choice.name, choice.reason);
     return fflush(stdout) == 0 ? 0 : 1;
 }
 
@@ -37,6 +35,7 @@ static int sweep(const char *id)
     if (!era_vm_id_valid(id))
         return 2;
     era_namespace_launcher.sweep(id);
+    era_microvm_launcher.sweep(id);
     return 0;
 }
 
@@ -60,8 +59,8 @@ int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--sweep") == 0)
         return sweep(argv[2]);
-    if (argc == 2 && strcmp(argv[1], "--probe") == 0)
-        return probe();
+    if (argc == 3 && strcmp(argv[1], "--probe") == 0)
+        return probe(argv[2]);
     if (argc != 1 || fcntl(SHIM_FD_LOCK, F_GETFD) < 0) {
         fputs("era-shim is started by agent and libera, not by hand\n", stderr);
         return 2;

@@ -81,14 +81,6 @@ static void check_state_dir(const struct era *era, struct era_report *report)
     add(report, "state directory", free_mib < 1024 ? "warn" : "ok", detail);
 }
 
-static void check_kvm(struct era_report *report)
-{
-    if (access("/dev/kvm", F_OK) < 0)
-        add(report, "kvm", "missing", "/dev/kvm is not there; not needed by the namespace launcher");
-    else
-        add(report, "kvm", "warn", "/dev/kvm is there, but not tried: this build has no microvm launcher");
-}
-
 int era_doctor(struct era *era, struct era_report **ret_report, struct era_error *err)
 {
     int r = era_store_check(era->store, err);
@@ -98,20 +90,21 @@ int era_doctor(struct era *era, struct era_report **ret_report, struct era_error
     if (report == NULL)
         return era_error_oom(err);
     _cleanup_free_ char *path = era_str_printf("%s/era-shim", era->helper_dir);
-    const char *const argv[] = {"era-shim", "--probe", NULL};
+    _cleanup_free_ char *templates = era_str_printf("%s/templates", era->state_dir);
+    const char *const argv[] = {"era-shim", "--probe", templates, NULL};
     const char *const envp[] = {NULL};
     const struct era_process_spec spec = {
         .path = path, .argv = argv, .envp = envp, .cwd_fd = -EBADF, .on_line = take_line, .userdata = report};
     struct era_process_result result;
-    r = path == NULL ? era_error_oom(err) : era_process_run(&spec, &result, err);
+    r = path == NULL || templates == NULL ? era_error_oom(err) : era_process_run(&spec, &result, err);
     if (r < 0) {
         free(report);
         return r;
     }
-    check_kvm(report);
     check_tool(report, "mmdebstrap", "mmdebstrap", "`agent image build`");
     check_tool(report, "npm", "npm", "`agent image build node`");
     check_tool(report, "skopeo", "skopeo", "`agent image pull`");
+    check_tool(report, "mkfs.erofs", "erofs-utils", "`--launcher microvm`");
     check_tool(report, "mkfs.ext4", "e2fsprogs", "`--persist`");
     check_state_dir(era, report);
     *ret_report = report;

@@ -107,7 +107,7 @@ static int start_guest(struct shim *shim, struct era_error *err)
         .uid_slot = launch->uid_slot,
         .best_effort = launch->best_effort,
     };
-    r = era_launcher_choose(launch->launcher, &shim->launcher, err);
+    r = era_launcher_choose(launch->launcher, &config, &shim->launcher, err);
     return r < 0 ? r : shim->launcher->start(&config, &shim->guest, err);
 }
 

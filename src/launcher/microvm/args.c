@@ -85,6 +85,8 @@ static int add_machine(const struct machine_spec *spec, const struct numbers *n,
                                         {"graphics", "off"},
                                         {"memory-backend", "memory"},
                                         {NULL, NULL}};
+    /* What tells of the host's bugs cannot be set everywhere, and would end the machine where it cannot. */
+    const struct qemu_pair processor[] = {{"arch-capabilities", "off"}, {NULL, NULL}};
     const struct qemu_pair memory[] = {{"id", "memory"},
                                        {"size", n->mem},
                                        {"mem-path", QEMU_MEMORY_PATH},
@@ -104,7 +106,7 @@ static int add_machine(const struct machine_spec *spec, const struct numbers *n,
     if (r >= 0)
         r = qemu_option(args, "-accel", spec->kvm ? "kvm" : "tcg", NULL);
     if (r >= 0)
-        r = qemu_option(args, "-cpu", "max", NULL);
+        r = qemu_option(args, "-cpu", "max", processor);
     if (r >= 0)
         r = qemu_option(args, "-smp", n->cpus, NULL);
     if (r >= 0)

@@ -46,7 +46,7 @@ static int take_frame(struct qemu *qemu, struct era_buffer *in, struct era_error
     struct era_error told;
     if (taken > 0 && frame.type == ERA_FRAME_ERROR && era_error_decode(&frame, &told) >= 0)
         return era_error_set(err, EIO, "vm_start_failed", "%s", told.message);
-    return qemu_fail(qemu, -EPIPE, "bring the guest up", err);
+    return qemu_fail(qemu, -EPIPE, "booting", err);
 }
 
 /* A machine that boots has no reason to stop: it is over when QEMU says so, and not when the time is. */
@@ -56,7 +56,7 @@ static int take_event(struct qemu *qemu, struct era_error *err)
     struct qmp_line line;
     int r = monitor_read(qemu, era_clock_monotonic_ns() + 1000000000, &line);
     if (r < 0)
-        return qemu_fail(qemu, r, "bring the guest up", err);
+        return qemu_fail(qemu, r, "booting", err);
     for (size_t i = 0; line.kind == QMP_EVENT && i < sizeof ends / sizeof ends[0]; i++)
         if (strcmp(line.word, ends[i]) == 0)
             return era_error_set(err, EIO, "vm_start_failed", "the guest's kernel does not come up here (%s)",

@@ -135,7 +135,7 @@ static int resume(struct qemu *qemu, int state_fd, struct era_error *err)
     if (r >= 0)
         r = monitor_give(qemu, "state", state_fd, deadline_ns, err);
     if (r >= 0)
-        r = monitor_send(qemu, "migrate-incoming", source) < 0 ? qemu_fail(qemu, -EPIPE, "go on", err) : 0;
+        r = monitor_send(qemu, "migrate-incoming", source) < 0 ? qemu_fail(qemu, -EPIPE, "going on", err) : 0;
     if (r >= 0)
         r = monitor_await(qemu, "MIGRATION", "completed", deadline_ns, err);
     /* It was saved standing still, and still does. */
@@ -147,12 +147,18 @@ static const char *interpreter_of(const char *id)
     return era_str_starts_with(id, "python-") ? "python3" : era_str_starts_with(id, "node-") ? "node" : NULL;
 }
 
+static struct machine_spec describe(const struct era_guest_config *config)
+{
+    return (struct machine_spec){.cpu_count = config->cpu_count,
+                                 .mem_mib = config->mem_mib,
+                                 .network = config->network == ERA_NETWORK_ALLOW_ALL,
+                                 .warm = interpreter_of(config->id)};
+}
+
 static int clone_template(struct microvm_guest *guest, const struct era_guest_config *config, struct era_error *err)
 {
-    struct machine_spec spec = {.cpu_count = config->cpu_count,
-                                .mem_mib = config->mem_mib,
-                                .network = config->network == ERA_NETWORK_ALLOW_ALL,
-                                .warm = interpreter_of(config->id)};
+    struct machine_spec spec = describe(config);
+    spec.kvm = kvm_usable(config, &spec, lend, guest);
     _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
     int r = template_open(config, &spec, lend, guest, &template, err);
     if (r < 0)
@@ -186,6 +192,11 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     _cleanup_(guest_freep) struct microvm_guest *guest = calloc(1, sizeof *guest);
     if (guest == NULL)
         return era_error_oom(err);
+    if (qemu_find() == NULL)
+        return era_error_set(err, ENOENT, "launcher_unavailable",
+                             "the launcher microvm needs QEMU; install the package qemu-system-x86");
+    if (config->kernel_path == NULL || config->image_file == NULL)
+        return era_error_set(err, ENOENT, "launcher_unavailable", "there is no kernel for the launcher microvm");
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->qemu = (struct qemu){.pid_fd = -EBADF, .control_fd = -EBADF, .monitor_fd = -EBADF, .words_fd = -EBADF};
     guest->volume_fd = guest->template_fd = -EBADF;
@@ -209,17 +220,16 @@ static void sweep(const char *id)
     cgroup_sweep(id);
 }
 
-static int probe(struct era_check checks[], int max, bool *ret_usable)
+static bool proven(const struct era_guest_config *config)
 {
-    (void)checks;
-    (void)max;
-    *ret_usable = qemu_find() != NULL;
-    return 0;
+    struct machine_spec spec = describe(config);
+    return qemu_find() != NULL && config->kernel_path != NULL && kvm_usable(config, &spec, NULL, NULL);
 }
 
 const struct era_launcher era_microvm_launcher = {
     .kind = ERA_LAUNCHER_MICROVM,
     .start = start,
     .sweep = sweep,
-    .probe = probe,
+    .proven = proven,
+    .probe = microvm_probe,
 };

@@ -78,7 +78,7 @@ int monitor_give(struct qemu *qemu, const char *name, int fd, int64_t deadline_n
     if (r >= 0 && sendmsg(qemu->monitor_fd, &message, MSG_NOSIGNAL) != (ssize_t)iov.iov_len)
         r = -EPIPE;
     era_buffer_clear(&line);
-    return r < 0 ? qemu_fail(qemu, r, "take a descriptor", err) : await_answer(qemu, "getfd", deadline_ns, err);
+    return r < 0 ? qemu_fail(qemu, r, "getfd", err) : await_answer(qemu, "getfd", deadline_ns, err);
 }
 
 int monitor_ask(struct qemu *qemu, const char *command, const struct qmp_member members[], int64_t deadline_ns,

@@ -121,7 +121,7 @@ int qemu_fail(const struct qemu *qemu, int r, const char *what, struct era_error
     for (char *p = text; *p != '\0'; p++)
         if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7E)
             *p = '?';
-    return era_error_set(err, -r, "vm_start_failed", "QEMU did not %s: %s", what,
+    return era_error_set(err, -r, "vm_start_failed", "QEMU failed (%s): %s", what,
                          text[0] != '\0' ? text
                          : r == -EPIPE   ? "it ended without a word"
                                          : strerror(-r));
@@ -145,7 +145,7 @@ static int bring_up(const struct qemu_start *start, struct jail_plan *plan, stru
     if (r < 0)
         return r;
     r = opens_answer(listener, qemu->pid, qemu->pid_fd, start->files->memory_fd, start->spec->kvm);
-    return r < 0 ? qemu_fail(qemu, r, "come up", err) : 0;
+    return r < 0 ? qemu_fail(qemu, r, "starting", err) : 0;
 }
 
 int qemu_start(const struct qemu_start *start, struct qemu *ret_qemu, bool *ret_jailed, struct era_error *err)

@@ -46,4 +46,21 @@ int manifest_check(int dirfd, const struct template_key *key, struct template *r
 int template_open(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
                   void *userdata, struct template *ret_template, struct era_error *err);
 
+/* ---- kvm.c -------------------------------------------------------------- */
+
+enum { KVM_REASON_MAX = 300 };
+
+enum kvm_verdict { KVM_UNTRIED, KVM_USABLE, KVM_UNUSABLE };
+
+/* What is known of KVM since this host booted. templates_fd may be -EBADF. */
+enum kvm_verdict kvm_verdict_read(int templates_fd, char ret_reason[KVM_REASON_MAX]);
+
+/* Whether a machine boots under KVM here; tried when it is not known, which takes a few seconds. */
+bool kvm_usable(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
+                void *userdata);
+
+/* ---- probe.c ------------------------------------------------------------ */
+
+int microvm_probe(const char *templates_path, struct era_check checks[], int max, bool *ret_usable);
+
 #endif

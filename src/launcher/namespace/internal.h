@@ -170,7 +170,7 @@ int kernel_try_namespaces(struct kernel_trial *ret_trial);
 
 /* ---- probe.c ------------------------------------------------------------ */
 
-int namespace_probe(struct era_check checks[], int max, bool *ret_usable);
+int namespace_probe(const char *templates_path, struct era_check checks[], int max, bool *ret_usable);
 
 /* ---- child.c ------------------------------------------------------------ */
 

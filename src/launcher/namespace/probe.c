@@ -111,8 +111,9 @@ static void check_tool(struct list *list, const char *name, const char *path, co
         add(list, name, "warn", "not found; without it: %s", without);
 }
 
-int namespace_probe(struct era_check checks[], int max, bool *ret_usable)
+int namespace_probe(const char *templates_path, struct era_check checks[], int max, bool *ret_usable)
 {
+    (void)templates_path;
     struct list list = {.checks = checks, .max = max};
     struct kernel_trial trial = {0};
     bool usable = check_calls(&list);
