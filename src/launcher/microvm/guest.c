@@ -2,11 +2,13 @@
 /* The launcher: see internal.h for the theory of operation. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -24,7 +26,10 @@ struct microvm_guest {
     struct era_guest head;
     struct cgroup cgroup;
     struct qemu qemu;
-    int volume_fd;   /* open and locked while the guest lives */
+    int volume_fd; /* open and locked while the guest lives */
+    int wire_fd;   /* while it starts: passt's end of the card's wire */
+    int pasta_fd;  /* pidfds of the network's keepers */
+    int passt_fd;
     int template_fd; /* the lock on what it was copied from */
 };
 
@@ -40,12 +45,22 @@ static uint64_t guest_oom_kills(const struct era_guest *head)
     return 0;
 }
 
+static void end_helper(int *pid_fd)
+{
+    if (*pid_fd >= 0)
+        syscall(SYS_pidfd_send_signal, *pid_fd, SIGKILL, NULL, 0);
+    era_closep(pid_fd);
+}
+
 static void guest_free(struct era_guest *head)
 {
     struct microvm_guest *guest = (struct microvm_guest *)head;
     if (guest == NULL)
         return;
     qemu_end(&guest->qemu);
+    end_helper(&guest->passt_fd);
+    end_helper(&guest->pasta_fd);
+    era_closep(&guest->wire_fd);
     cgroup_remove(&guest->cgroup);
     era_closep(&guest->volume_fd);
     era_closep(&guest->template_fd);
@@ -71,7 +86,7 @@ static void bound(struct microvm_guest *guest, const struct era_guest_config *co
     (void)cgroup_create(&around, &guest->cgroup, unenforced, NULL);
 }
 
-static int lend(void *userdata, pid_t pid, struct era_error *err)
+static int lend_bounds(void *userdata, pid_t pid, struct era_error *err)
 {
     struct microvm_guest *guest = userdata;
     _cleanup_(cgroup_entry_close) struct cgroup_entry cgroups = cgroup_entry_none;
@@ -82,6 +97,19 @@ static int lend(void *userdata, pid_t pid, struct era_error *err)
     return r < 0
                ? era_error_set(err, -r, "vm_start_failed", "cannot move QEMU into its control group: %s", strerror(-r))
                : 0;
+}
+
+/* Bounds, and a way out of its network namespace: for the machine that is the guest, and not for its template. */
+static int lend_all(void *userdata, pid_t pid, struct era_error *err)
+{
+    struct microvm_guest *guest = userdata;
+    int r = lend_bounds(guest, pid, err);
+    if (r >= 0 && guest->wire_fd >= 0)
+        r = pasta_start(pid, &guest->pasta_fd, err);
+    if (r >= 0 && guest->wire_fd >= 0)
+        r = passt_start(pid, guest->wire_fd, &guest->passt_fd, err);
+    era_closep(&guest->wire_fd);
+    return r;
 }
 
 static void digits(const uint8_t *bytes, size_t count, char *to)
@@ -155,26 +183,40 @@ static struct machine_spec describe(const struct era_guest_config *config)
                                  .warm = interpreter_of(config->id)};
 }
 
+static int make_wire(struct microvm_guest *guest, int *ret_fd, struct era_error *err)
+{
+    int wire[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, wire) < 0)
+        return era_error_errno(err, errno, "cannot make a socket pair");
+    guest->wire_fd = wire[0];
+    *ret_fd = wire[1];
+    return 0;
+}
+
 static int clone_template(struct microvm_guest *guest, const struct era_guest_config *config, struct era_error *err)
 {
     struct machine_spec spec = describe(config);
-    spec.kvm = kvm_usable(config, &spec, lend, guest);
+    spec.kvm = kvm_usable(config, &spec, lend_bounds, guest);
     _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
-    int r = template_open(config, &spec, lend, guest, &template, err);
+    int r = template_open(config, &spec, lend_bounds, guest, &template, err);
     if (r < 0)
         return r;
     _cleanup_close_ int image = open(config->image_file, O_RDONLY | O_CLOEXEC);
     if (image < 0)
         return era_error_errno(err, errno, "cannot open %s", config->image_file);
+    _cleanup_close_ int wire = -EBADF;
+    if (spec.network && (r = make_wire(guest, &wire, err)) < 0)
+        return r;
     spec.clone = true;
     spec.volume = guest->volume_fd >= 0;
     const struct qemu_files files = {.memory_fd = template.memory_fd,
                                      .image_fd = image,
                                      .volume_fd = guest->volume_fd,
-                                     .network_fd = -EBADF,
+                                     .network_fd = wire,
                                      .kernel_fd = -EBADF,
                                      .initramfs_fd = -EBADF};
-    const struct qemu_start how = {.config = config, .spec = &spec, .files = &files, .lend = lend, .userdata = guest};
+    const struct qemu_start how = {
+        .config = config, .spec = &spec, .files = &files, .lend = lend_all, .userdata = guest};
     bool jailed = false;
     r = qemu_start(&how, &guest->qemu, &jailed, err);
     if (r >= 0)
@@ -199,7 +241,7 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
         return era_error_set(err, ENOENT, "launcher_unavailable", "there is no kernel for the launcher microvm");
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->qemu = (struct qemu){.pid_fd = -EBADF, .control_fd = -EBADF, .monitor_fd = -EBADF, .words_fd = -EBADF};
-    guest->volume_fd = guest->template_fd = -EBADF;
+    guest->volume_fd = guest->template_fd = guest->wire_fd = guest->pasta_fd = guest->passt_fd = -EBADF;
     int r = config->volume_path != NULL ? volume_lock(config, &guest->volume_fd, err) : 0;
     if (r < 0)
         return r;

@@ -76,6 +76,8 @@ int qemu_option(struct era_strv *args, const char *flag, const char *first, cons
 
 /* ---- jail.c ------------------------------------------------------------- */
 
+struct ifaddrs;
+
 struct jail_plan {
     char *const *argv;
     const char *qemu_path;
@@ -84,6 +86,8 @@ struct jail_plan {
     int initramfs_fd;
     int words_fd; /* becomes its stdout and stderr */
     int sync_fd;
+    struct ifaddrs *host_addresses; /* what the network may not reach */
+    bool network;
     bool privileged;
     bool namespaces; /* else what can be had without: no_new_privs and filters */
 };
@@ -102,6 +106,11 @@ int opens_watch(void);
  * later is refused by the kernel. 0, -ETIMEDOUT, -EPIPE when it died.
  */
 int opens_answer(int listener_fd, pid_t pid, int pid_fd, int memory_fd, bool kvm);
+
+/* ---- passt.c ------------------------------------------------------------ */
+
+/* Connects a machine's card, the other end of wire_fd, to the network namespace of child. */
+int passt_start(pid_t child, int wire_fd, int *ret_pid_fd, struct era_error *err);
 
 /* ---- qemu.c: a QEMU in its jail ----------------------------------------- */
 

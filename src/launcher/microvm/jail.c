@@ -58,6 +58,12 @@ static int become_root_inside(struct jail *jail)
     return setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 ? -errno : 0;
 }
 
+static int set_up_network(struct jail *jail)
+{
+    int r = network_raise_loopback();
+    return r >= 0 && jail->plan->network ? network_forbid(jail->plan->host_addresses) : r;
+}
+
 static int seal_mounts(struct jail *jail)
 {
     (void)jail;
@@ -250,6 +256,8 @@ static const struct {
     {"wait for parent", wait_for_parent, false},
     {"become root inside", become_root_inside, true},
     {"die with parent again", die_with_parent, false},
+    /* needs CAP_NET_ADMIN over its own network; leaves no way to the host and the cloud's metadata */
+    {"network", set_up_network, true},
     {"private mounts", seal_mounts, true},
     {"root", make_root, true},
     {"programs", show_programs, true},

@@ -2,6 +2,7 @@
 /* The parent's side of a QEMU in its jail. */
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -148,6 +149,12 @@ static int bring_up(const struct qemu_start *start, struct jail_plan *plan, stru
     return r < 0 ? qemu_fail(qemu, r, "starting", err) : 0;
 }
 
+static void free_addresses(struct ifaddrs **addresses)
+{
+    if (*addresses != NULL)
+        freeifaddrs(*addresses);
+}
+
 int qemu_start(const struct qemu_start *start, struct qemu *ret_qemu, bool *ret_jailed, struct era_error *err)
 {
     _cleanup_(era_strv_clear) struct era_strv args = {0};
@@ -166,6 +173,9 @@ int qemu_start(const struct qemu_start *start, struct qemu *ret_qemu, bool *ret_
         r = make_pair(&our_sync, &their_sync, err);
     if (r >= 0)
         r = make_words(&qemu.words_fd, &their_words, err);
+    _cleanup_(free_addresses) struct ifaddrs *host_addresses = NULL;
+    if (r >= 0 && start->spec->network && getifaddrs(&host_addresses) < 0)
+        r = era_error_errno(err, errno, "cannot list the host's addresses");
     struct jail_plan plan = {.argv = args.items,
                              .qemu_path = qemu_find(),
                              .fds = {[QEMU_CONTROL] = their_control,
@@ -177,6 +187,8 @@ int qemu_start(const struct qemu_start *start, struct qemu *ret_qemu, bool *ret_
                              .initramfs_fd = start->files->initramfs_fd,
                              .words_fd = their_words,
                              .sync_fd = their_sync,
+                             .host_addresses = host_addresses,
+                             .network = start->spec->network,
                              .privileged = geteuid() == 0};
     if (r >= 0)
         r = bring_up(start, &plan, &qemu, our_sync, &their_sync, err);

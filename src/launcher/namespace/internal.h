@@ -143,6 +143,22 @@ void cgroup_remove(struct cgroup *cgroup);
 void cgroup_remove_at(const char *path);
 void cgroup_sweep(const char *id);
 
+/* ---- keeper.c ----------------------------------------------------------- */
+
+/* Where a helper's descriptors stand, so that they can be named in its arguments. */
+enum { KEEPER_NETNS = 3, KEEPER_READY, KEEPER_WIRE };
+
+/* All borrowed. */
+struct net_helper {
+    const char *path;
+    const char *const *argv; /* writes its pid to KEEPER_READY when all is set up */
+    int wire_fd;             /* becomes KEEPER_WIRE; or -EBADF */
+    bool inside;             /* in the guest's network namespace */
+};
+
+/* Starts a helper for the network of `child`; ret_pid_fd: a pidfd whose kill ends it. It dies with us as well. */
+int keeper_start(pid_t child, const struct net_helper *helper, int *ret_pid_fd, struct era_error *err);
+
 /* ---- pasta.c ------------------------------------------------------------ */
 
 /* Connects the child's network; ret_fd: a pidfd whose kill ends the helper, which dies with us as well. */
