@@ -3,6 +3,7 @@
 
 AGENT_BUILD_DIR       where the programs were built (default: build)
 AGENT_TEST_STATE_DIR  the state directory of the session; it keeps the images
+AGENT_TEST_LAUNCHER   the launcher of every VM that does not name one (default: auto)
                       between sessions (default: .cache/test-state)
 """
 
@@ -85,6 +86,7 @@ class Agent:
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/root"),
             "AGENT_STATE_DIR": str(state),
+            "AGENT_LAUNCHER": os.environ.get("AGENT_TEST_LAUNCHER", "auto"),
             **{k: v for k, v in os.environ.items() if k.startswith(("ASAN_", "UBSAN_", "LSAN_", "npm_config_"))},
         }
 

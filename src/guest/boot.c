@@ -205,6 +205,14 @@ static int make_group(struct boot *boot)
     return boot->machine->cgroup_fd < 0 ? -errno : 0;
 }
 
+/* As a host does that bounds a guest by a control group: memory is promised, and who asks for too much is ended. */
+static int promise_memory(struct boot *boot)
+{
+    (void)boot;
+    _cleanup_close_ int fd = open("/proc/sys/vm/overcommit_memory", O_WRONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : era_write_full(fd, "1", 1);
+}
+
 /* The initramfs cannot be unmounted; it is covered, and empty. */
 static int enter_root(struct boot *boot)
 {
@@ -256,6 +264,7 @@ static const struct {
     {"/proc", make_proc},
     {"/workspace", make_workspace},
     {"control group", make_group},
+    {"memory", promise_memory},
     {"loopback", raise_loopback},
     {"entering the root", enter_root},
     {"warming up", warm_up},

@@ -20,11 +20,11 @@ struct era_guest_config {
     const char *volume_path; /* absolute: image file or folder; NULL without a volume */
     const char *init_path;   /* absolute: era-init */
     /* of a guest with a kernel of its own; NULL when nobody made them */
-    const char *image_file;                             /* absolute: the root file system as one file */
-    const char *image_digest;                           /* "sha256:…" */
-    const char *kernel_path;                            /* absolute: the folder that era_image_store_kernel() made */
-    const char *templates_path;                         /* absolute: a folder for booted machines */
-    uint64_t template_budget_bytes;                     /* of all of them together */
+    const char *image_file;         /* absolute: the root file system as one file */
+    const char *image_digest;       /* "sha256:…" */
+    const char *kernel_path;        /* absolute: the folder that era_image_store_kernel() made, or a kernel */
+    const char *templates_path;     /* absolute: a folder for booted machines */
+    uint64_t template_budget_bytes; /* of all of them together */
     void (*progress)(void *userdata, const char *line); /* what takes long; NULL: nobody hears it */
     void *progress_userdata;
     char *const *env; /* init's own environment, and so every command's; NULL: empty */

@@ -8,14 +8,15 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/process.h"
 #include "service/service.h"
 
 /* Made on first use; where `auto` has the choice, only what is there already is offered. */
-static bool wanted(const struct era *era, const struct era_vm_ask *ask)
+static bool wanted(const struct era *era, enum era_launcher_kind launcher)
 {
-    if (ask->launcher == ERA_LAUNCHER_AUTO)
+    if (launcher == ERA_LAUNCHER_AUTO)
         return access("/dev/kvm", R_OK | W_OK) == 0 && era_image_store_has_kernel(era->images);
-    return ask->launcher == ERA_LAUNCHER_MICROVM;
+    return launcher == ERA_LAUNCHER_MICROVM;
 }
 
 static int copy_path(char to[ERA_PATH_MAX], const char *from, struct era_error *err)
@@ -23,6 +24,18 @@ static int copy_path(char to[ERA_PATH_MAX], const char *from, struct era_error *
     return era_str_copy(to, ERA_PATH_MAX, from)
                ? 0
                : era_error_set(err, ENAMETOOLONG, "vm_start_failed", "the state directory's path is too long");
+}
+
+/* AGENT_KERNEL: one of the user's own, with all that it needs built in; else Debian's. */
+static int find_kernel(struct era *era, char **ret_path, struct era_error *err)
+{
+    const char *own = getenv("AGENT_KERNEL");
+    if (own == NULL || own[0] == '\0')
+        return era_image_store_kernel(era->images, false, ret_path, err);
+    if (access(own, R_OK) < 0)
+        return era_error_set(err, errno, "file_not_found", "AGENT_KERNEL: %s: %s", own, strerror(errno));
+    *ret_path = realpath(own, NULL);
+    return *ret_path == NULL ? era_error_errno(err, errno, "AGENT_KERNEL: %s", own) : 0;
 }
 
 /* AGENT_TEMPLATE_BUDGET, in MiB. */
@@ -40,14 +53,18 @@ static int read_budget(uint32_t *ret_mib, struct era_error *err)
 int kernel_prepare(struct era *era, const struct era_vm_ask *ask, const struct era_image_info *info,
                    struct era_launch *launch, struct era_error *err)
 {
-    if (!wanted(era, ask))
+    if (!wanted(era, launch->launcher))
         return 0;
     _cleanup_free_ char *file = NULL;
     _cleanup_free_ char *kernel = NULL;
     _cleanup_free_ char *templates = era_str_printf("%s/templates", era->state_dir);
     if (templates == NULL)
         return era_error_oom(err);
-    int r = era_image_store_kernel(era->images, false, &kernel, err);
+    _cleanup_free_ char *qemu = NULL;
+    if (era_process_find("/usr/bin:/usr/local/bin", "qemu-system-x86_64", &qemu) < 0)
+        return era_error_set(err, ENOENT, "launcher_unavailable",
+                             "the launcher microvm needs QEMU; install the package qemu-system-x86");
+    int r = find_kernel(era, &kernel, err);
     if (r >= 0)
         r = era_image_store_flatten(era->images, ask->image, &file, err);
     if (r >= 0 && (r = era_ensure_dir_at(AT_FDCWD, templates, 0700)) < 0)

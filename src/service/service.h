@@ -148,7 +148,9 @@ int vm_connect(struct era *era, const char *id, struct era_error *err);
 
 /* ---- volume.c ----------------------------------------------------------- */
 
-int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, struct era_error *err);
+/* disk: for a guest that takes nothing else; else what this host can mount. */
+int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, bool disk,
+                  struct era_error *err);
 /* Of a volume whose record is gone. */
 void volume_remove_files(struct era *era, const char *name);
 /* Its absolute path; free() it. NULL when out of memory. */

@@ -115,12 +115,12 @@ static int spawn(const struct era *era, int (*how)(struct start *), char *const 
     return r;
 }
 
-static int fill_launch(struct era *era, const struct era_vm_record *record, struct era_launch *launch,
-                       int *ret_image_lock, struct era_error *err)
+static int fill_launch(struct era *era, const struct era_vm_record *record, enum era_launcher_kind launcher,
+                       struct era_launch *launch, int *ret_image_lock, struct era_error *err)
 {
     const struct era_vm_ask *ask = &record->ask;
     *launch = (struct era_launch){
-        .launcher = ask->launcher,
+        .launcher = launcher,
         .network = ask->network,
         .cpu_count = ask->cpu_count,
         .mem_mib = ask->mem_mib,
@@ -227,12 +227,12 @@ static int send_launch(int fd, const struct era_launch *launch)
     return r;
 }
 
-int shim_start(struct era *era, const struct era_vm_record *record, int folder_fd, struct shim_launch *ret_launch,
-               struct era_error *err)
+static int start_as(struct era *era, const struct era_vm_record *record, enum era_launcher_kind launcher, int folder_fd,
+                    struct shim_launch *ret_launch, struct era_error *err)
 {
     _cleanup_(era_launch_clear) struct era_launch launch = {0};
     _cleanup_close_ int image_lock = -EBADF;
-    int r = fill_launch(era, record, &launch, &image_lock, err);
+    int r = fill_launch(era, record, launcher, &launch, &image_lock, err);
     if (r < 0)
         return r;
     _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, 0);
@@ -276,6 +276,20 @@ int shim_start(struct era *era, const struct era_vm_record *record, int folder_f
     ERA_POINT("launch.answered");
     ret_launch->channel_fd = era_take_fd(&ours);
     return 0;
+}
+
+int shim_start(struct era *era, const struct era_vm_record *record, int folder_fd, struct shim_launch *ret_launch,
+               struct era_error *err)
+{
+    struct era_error why = {0};
+    int r = start_as(era, record, record->ask.launcher, folder_fd, ret_launch, &why);
+    /* Where no namespace can be made a machine can still be emulated. */
+    bool refused = r < 0 && record->ask.launcher == ERA_LAUNCHER_AUTO && era_error_is(&why, "launcher_unavailable");
+    if (refused && start_as(era, record, ERA_LAUNCHER_MICROVM, folder_fd, ret_launch, NULL) >= 0)
+        return 0;
+    if (r < 0 && err != NULL)
+        *err = why;
+    return r;
 }
 
 int shim_commit(struct shim_launch *launch, bool bound, struct era_error *err)

@@ -133,7 +133,8 @@ static int bring_up(struct era *era, struct era_vm *vm, bool temporary, struct e
     if (temporary && (vm->owner_lock = lock_take(folder, "owner.lock", F_WRLCK, 0)) < 0)
         return era_error_errno(err, -vm->owner_lock, "cannot make the VM's lock");
     if (record->ask.persist && record->ask.volume[0] == '\0') {
-        int r = volume_create(era, record->id, record->id, record->ask.disk_mib, err);
+        int r = volume_create(era, record->id, record->id, record->ask.disk_mib,
+                              record->ask.launcher == ERA_LAUNCHER_MICROVM, err);
         if (r < 0)
             return r;
         era_str_copy(record->ask.volume, sizeof record->ask.volume, record->id);

@@ -85,10 +85,11 @@ static int make_image(struct era *era, const char *name, uint32_t size_mib, stru
     return r;
 }
 
-int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, struct era_error *err)
+int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, bool disk,
+                  struct era_error *err)
 {
     struct era_volume_record volume = {
-        .kind = era_idmap_is_host_root() ? ERA_VOLUME_EXT4 : ERA_VOLUME_FOLDER,
+        .kind = disk || era_idmap_is_host_root() ? ERA_VOLUME_EXT4 : ERA_VOLUME_FOLDER,
         .size_mib = size_mib,
         .created_at_ns = era_clock_realtime_ns(),
     };

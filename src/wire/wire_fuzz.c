@@ -54,6 +54,12 @@ static void try_others(const struct era_frame *frame)
         expect_same(frame, &again);
     if (era_error_decode(frame, &error) >= 0 && era_error_encode(&again, &error) == 0)
         expect_same(frame, &again);
+    struct era_identity identity;
+    if (era_identity_decode(frame, &identity) >= 0) {
+        if (era_identity_encode(&again, &identity) == 0)
+            expect_same(frame, &again);
+        era_identity_clear(&identity);
+    }
     if (era_window_decode(frame, &window) >= 0)
         FUZZ_ASSERT(window.channel <= 2 && window.bytes <= ERA_WINDOW_INITIAL);
 }

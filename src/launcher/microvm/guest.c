@@ -239,6 +239,9 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
                              "the launcher microvm needs QEMU; install the package qemu-system-x86");
     if (config->kernel_path == NULL || config->image_file == NULL)
         return era_error_set(err, ENOENT, "launcher_unavailable", "there is no kernel for the launcher microvm");
+    if (config->volume_path != NULL && config->volume_kind != ERA_VOLUME_EXT4)
+        return era_error_set(err, ENOTSUP, "volume_failed",
+                             "the volume is a folder, and a guest with a kernel of its own takes a disk only");
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->qemu = (struct qemu){.pid_fd = -EBADF, .control_fd = -EBADF, .monitor_fd = -EBADF, .words_fd = -EBADF};
     guest->volume_fd = guest->template_fd = guest->wire_fd = guest->pasta_fd = guest->passt_fd = -EBADF;
@@ -265,7 +268,8 @@ static void sweep(const char *id)
 static bool proven(const struct era_guest_config *config)
 {
     struct machine_spec spec = describe(config);
-    return qemu_find() != NULL && config->kernel_path != NULL && kvm_usable(config, &spec, NULL, NULL);
+    bool folder = config->volume_path != NULL && config->volume_kind != ERA_VOLUME_EXT4;
+    return qemu_find() != NULL && config->kernel_path != NULL && !folder && kvm_usable(config, &spec, NULL, NULL);
 }
 
 const struct era_launcher era_microvm_launcher = {

@@ -26,6 +26,8 @@ static int append_file(struct era_buffer *to, const char *name, int dirfd, const
 /* modules/00, modules/01, …; a kernel of the user's own may have all built in, and no such folder. */
 static int append_modules(struct era_buffer *to, int kernel_fd)
 {
+    if (kernel_fd < 0)
+        return 0;
     int r = cpio_append(to, "modules", S_IFDIR | 0700, NULL, 0);
     for (int i = 0; r >= 0 && i < MODULES_MAX; i++) {
         char name[32];

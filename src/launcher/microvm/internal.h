@@ -31,7 +31,7 @@
 
 /* ---- initramfs.c -------------------------------------------------------- */
 
-/* A memfd with the archive; -errno. kernel_fd: the kernel's folder. */
+/* A memfd with the archive; -errno. kernel_fd: the kernel's folder; negative: all that it needs is built in. */
 int initramfs_make(const char *init_path, int kernel_fd);
 
 /* ---- args.c: pure ------------------------------------------------------- */

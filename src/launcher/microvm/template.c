@@ -102,20 +102,40 @@ static uint64_t survey(int templates_fd, const struct timespec *passed, struct r
     return bytes;
 }
 
-/* Unless a guest runs on it. */
+/* Unless a guest runs on it, or it is being made. */
 static void remove_one(int templates_fd, const char *name)
 {
     char lock_name[NAME_SIZE + 8];
+    char temporary[NAME_SIZE + 8];
     snprintf(lock_name, sizeof lock_name, "%.31s.lock", name);
+    snprintf(temporary, sizeof temporary, ".new-%.31s", name);
     _cleanup_close_ int fd = lock(templates_fd, lock_name, LOCK_EX | LOCK_NB);
     if (fd < 0)
         return;
     (void)era_remove_tree_at(templates_fd, name);
+    (void)era_remove_tree_at(templates_fd, temporary);
     (void)unlinkat(templates_fd, lock_name, 0);
+}
+
+/* What a maker that was killed left. */
+static void sweep_unfinished(int templates_fd)
+{
+    static const char prefix[] = ".new-";
+    int fd = openat(templates_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (dir == NULL)
+        return;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        const char *name = entry->d_name + sizeof prefix - 1;
+        if (era_str_starts_with(entry->d_name, prefix) && faccessat(templates_fd, name, F_OK, 0) < 0)
+            remove_one(templates_fd, name);
+    }
+    closedir(dir);
 }
 
 static void evict(int templates_fd, uint64_t budget_bytes)
 {
+    sweep_unfinished(templates_fd);
     struct timespec passed = {0};
     for (struct resident oldest; survey(templates_fd, &passed, &oldest) > budget_bytes && oldest.name[0] != '\0';) {
         remove_one(templates_fd, oldest.name);
@@ -138,7 +158,8 @@ static int fill(const struct making *making, int dirfd, struct era_error *err)
 {
     const struct era_guest_config *config = making->config;
     _cleanup_close_ int kernel_dir = open(config->kernel_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    _cleanup_close_ int kernel = kernel_dir < 0 ? -errno : openat(kernel_dir, "vmlinuz", O_RDONLY | O_CLOEXEC);
+    _cleanup_close_ int kernel = kernel_dir < 0 ? open(config->kernel_path, O_RDONLY | O_CLOEXEC)
+                                                : openat(kernel_dir, "vmlinuz", O_RDONLY | O_CLOEXEC);
     _cleanup_close_ int image = open(config->image_file, O_RDONLY | O_CLOEXEC);
     _cleanup_close_ int memory = openat(dirfd, "memory", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     _cleanup_close_ int state = openat(dirfd, "state", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -232,7 +253,9 @@ int template_open(const struct era_guest_config *config, const struct machine_sp
 {
     struct template_key key;
     char kernel_file[ERA_PATH_MAX];
-    int r = era_str_format(kernel_file, sizeof kernel_file, "%s/vmlinuz", config->kernel_path);
+    struct stat st;
+    bool folder = stat(config->kernel_path, &st) == 0 && S_ISDIR(st.st_mode);
+    int r = era_str_format(kernel_file, sizeof kernel_file, "%s%s", config->kernel_path, folder ? "/vmlinuz" : "");
     if (r >= 0)
         r = template_key(config, spec, kernel_file, &key);
     if (r < 0)
