@@ -79,7 +79,7 @@ static int abandon(struct era *era, const struct era_vm_record *record, struct e
     int r = era_store_vm_delete_with_volume(era->store, record->id, record->id, err);
     ERA_POINT("abandon.record");
     if (r >= 0)
-        volume_remove_files(era, record->id);
+        (void)volume_remove_files(era, record->id, NULL);
     return r < 0 ? r : era_error_set(err, ENOENT, "vm_not_found", "no VM has the id %s", record->id);
 }
 

@@ -152,7 +152,7 @@ int vm_connect(struct era *era, const char *id, struct era_error *err);
 int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, bool disk,
                   struct era_error *err);
 /* Of a volume whose record is gone. */
-void volume_remove_files(struct era *era, const char *name);
+int volume_remove_files(struct era *era, const char *name, struct era_error *err);
 /* Its absolute path; free() it. NULL when out of memory. */
 char *volume_path(const struct era *era, const struct era_volume_record *volume);
 

@@ -172,7 +172,7 @@ static void take_back(struct era *era, const struct era_vm_record *record)
     ERA_POINT("undo.folder");
     (void)era_store_vm_delete_with_volume(era->store, record->id, record->id, NULL);
     ERA_POINT("undo.record");
-    volume_remove_files(era, record->id);
+    (void)volume_remove_files(era, record->id, NULL);
 }
 
 /* Whether what was asked for then is what is asked for now. A volume of the VM's own got its name later. */
@@ -426,7 +426,7 @@ int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_
         r = remove_folder(era, id, err);
     ERA_POINT("clean.removed");
     if (r >= 0 && discard)
-        volume_remove_files(era, record.ask.volume);
+        r = volume_remove_files(era, record.ask.volume, err);
     era_vm_record_clear(&record);
     return r;
 }

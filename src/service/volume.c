@@ -109,15 +109,17 @@ int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t
     return r;
 }
 
-void volume_remove_files(struct era *era, const char *name)
+int volume_remove_files(struct era *era, const char *name, struct era_error *err)
 {
     char file[ERA_NAME_MAX + 16];
     name_unfinished(name, file); /* of a maker who was killed */
     (void)unlinkat(era->volumes_fd, file, 0);
     name_finished(name, file);
-    (void)unlinkat(era->volumes_fd, file, 0);
-    (void)era_remove_tree_at(era->volumes_fd, name);
+    int r = unlinkat(era->volumes_fd, file, 0) < 0 && errno != ENOENT ? -errno : 0;
+    if (r >= 0)
+        r = era_remove_tree_at(era->volumes_fd, name);
     ERA_POINT("discard.removed");
+    return r < 0 ? era_error_errno(err, -r, "cannot remove the volume's file") : 0;
 }
 
 /* The name of the volume that a file belongs to. */
@@ -150,7 +152,7 @@ void reconcile_volumes(struct era *era)
         struct era_error err = {0};
         if (name_of_file(entry->d_name, name) && era_store_volume_get(era->store, name, &volume, &err) < 0 &&
             era_error_is(&err, "volume_not_found"))
-            volume_remove_files(era, name);
+            (void)volume_remove_files(era, name, NULL);
     }
     closedir(dir);
 }
@@ -221,7 +223,5 @@ int era_volume_remove(struct era *era, const char *name, struct era_error *err)
     /* The record first: a file without one is an orphan, a record without file would be a lie. */
     int r = era_store_volume_delete(era->store, name, err);
     ERA_POINT("discard.forgotten");
-    if (r >= 0)
-        volume_remove_files(era, name);
-    return r;
+    return r < 0 ? r : volume_remove_files(era, name, err);
 }
