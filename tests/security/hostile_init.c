@@ -38,6 +38,12 @@ static void put(uint8_t *to, uint64_t value, int size)
         to[i] = (uint8_t)(value >> (8 * i));
 }
 
+/* Text on the wire is counted: no NUL follows. */
+static void put_bytes(uint8_t *to, const char *from, size_t len)
+{
+    memcpy(to, from, len);
+}
+
 /* Everything, or the end of this process: the shim is gone, or has had enough. */
 static void say(const void *data, size_t len)
 {
@@ -86,7 +92,7 @@ static void ended(uint32_t wait_status, uint32_t errnum, const char *message)
     put(payload, wait_status, 4);
     put(payload + 20, errnum, 4);
     put(payload + 24, len, 4);
-    memcpy(payload + 28, message, len);
+    put_bytes(payload + 28, message, len);
     send_frame(ENDED, payload, 28 + len + 1);
 }
 
@@ -105,8 +111,8 @@ static void entry(unsigned kind, const char *name, unsigned mode, uint64_t size,
     put(bytes + 2, len, 2);
     put(bytes + 4, mode, 4);
     put(bytes + 8, size, 8);
-    memcpy(bytes + 16, name, len);
-    memcpy(bytes + 16 + len, content, strlen(content));
+    put_bytes(bytes + 16, name, len);
+    put_bytes(bytes + 16 + len, content, strlen(content));
     send_frame(STDOUT, bytes, 16 + len + strlen(content));
 }
 

@@ -245,7 +245,7 @@ static int use_wake_alarm(void)
 
 static int use_perfmon(void)
 {
-    char attributes[128] = {1, 0, 0, 0, 128};
+    unsigned char attributes[128] = {1, 0, 0, 0, 128};
     return (int)syscall(SYS_perf_event_open, attributes, -1, 0, -1, 0);
 }
 
