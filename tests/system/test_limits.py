@@ -100,7 +100,7 @@ def test_a_fork_bomb_is_bounded_and_ends_with_its_time(agent: Agent) -> None:
     vm = agent.create("--pids", "64")
     try:
         bomb = agent.start(
-            "vm", "run", "--vm", vm, "--timeout", "4", "--cmd", "b() { b | b & }; b; sleep 1000", stdout=subprocess.PIPE
+            "vm", "run", "--vm", vm, "--timeout", "4", "--cmd", "b() { b | b & }; b; exec sleep 1000", stdout=subprocess.PIPE
         )
         seen = 0
         groups = [group for group in groups_of(vm) if (group / "pids.current").exists()]
