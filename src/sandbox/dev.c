@@ -65,11 +65,12 @@ static int mount_shm(int dev_fd, uint32_t mem_mib)
 
 static int mount_pts(int dev_fd)
 {
+    /* Terminals of all guests are taken from one number, 3072 by default: none may take them all. */
     /* The group of terminals is tty, 5 in Debian; a guest of one uid has no such group. */
-    const struct mount_option with_group[] = {
-        {"newinstance", NULL}, {"ptmxmode", "0666"}, {"mode", "0620"}, {"gid", "5"}, {NULL, NULL}};
+    const struct mount_option with_group[] = {{"newinstance", NULL}, {"ptmxmode", "0666"}, {"mode", "0620"},
+                                              {"max", "64"},         {"gid", "5"},         {NULL, NULL}};
     const struct mount_option without_group[] = {
-        {"newinstance", NULL}, {"ptmxmode", "0666"}, {"mode", "0600"}, {NULL, NULL}};
+        {"newinstance", NULL}, {"ptmxmode", "0666"}, {"mode", "0600"}, {"max", "64"}, {NULL, NULL}};
     int pts = mount_new("devpts", with_group, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     if (pts == -EINVAL)
         pts = mount_new("devpts", without_group, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
