@@ -76,9 +76,9 @@ def test_nothing_outlives_its_time(agent: Agent, busy_vm: str, program: str) -> 
     eventually(lambda: group_file(busy_vm, "pids.current") == 1)  # nor a zombie
 
 
-@pytest.mark.parametrize(("chains", "how"), [(1, ""), (1, "orphaned"), (200, ""), (200, "orphaned")])
+@pytest.mark.parametrize(("chains", "how"), [(1, ""), (1, "orphaned"), (60, ""), (60, "orphaned")])
 def test_nobody_is_faster_than_the_kill(agent: Agent, tmp_path: pathlib.Path, chains: int, how: str) -> None:
-    """Processes that are gone before /proc is read, and init busy with hundreds of orphans."""
+    """Processes that are gone before /proc is read, and init busy with orphans."""
     program = tmp_path / "comets"
     compiler = ["gcc", "-static", "-O2", f"-DCHAINS={chains}"]
     subprocess.run([*compiler, "-o", program, PROGRAMS / "comets.c"], check=True)
