@@ -135,11 +135,12 @@ static void raise_limits(struct settings *settings)
     }
 }
 
+static void log_daemon(void *userdata, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 static void log_daemon(void *userdata, const char *format, va_list args)
 {
     (void)userdata;
     char text[512];
-    vsnprintf(text, sizeof text, format, args); // NOLINT(clang-diagnostic-format-nonliteral): the library's own
+    vsnprintf(text, sizeof text, format, args);
     text[strcspn(text, "\n")] = '\0';
     era_log(ERA_LOG_DEBUG, "libmicrohttpd: %s", text);
 }
