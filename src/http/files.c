@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/error.h"
 #include "http/internal.h"
@@ -63,16 +64,22 @@ static void fail(struct request *request)
     work->failed = true;
 }
 
-/* The client went away, or the server ends: the transfer ends, and leaves no half file. */
+/*
+ * The client went away, or the server ends: the transfer ends, and leaves no half file. A body that is on its way
+ * ends with its connection, since nothing is to be done with the rest.
+ */
 static void cut(struct request *request)
 {
     struct file_work *work = work_of(request);
     if (work->failed)
         return;
     fail(request);
+    era_transfer_free(era_take_ptr(work->transfer));
     request->close = true;
     era_error_set(&work->err, ECANCELED, "shutting_down", "the transfer was cut");
-    if (request->state != AT_ANSWER && request->route->body != BODY_BYTES)
+    if (request->route->body == BODY_BYTES)
+        (void)shutdown(request->peer != NULL ? request->peer->fd : -1, SHUT_RDWR);
+    else if (request->state != AT_ANSWER)
         reply_error(request, &work->err);
     request_resume(request);
 }

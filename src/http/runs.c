@@ -137,6 +137,8 @@ static void cut(struct request *request)
 static void started(struct request *request)
 {
     struct run_work *work = work_of(request);
+    request->server->body_bytes -= era_buffer_len(&request->body);
+    era_buffer_clear(&request->body); /* a run may be long */
     if (work->run == NULL) {
         request->server->runs--;
         work->in_flight = false;
@@ -185,6 +187,7 @@ static void start(struct job *job, struct era *era)
         reply_error(request, &err);
     if (r < 0 && vm != NULL)
         (void)era_vm_clean(era, work->vm_id, work->keep_volume, NULL);
+    era_run_spec_free(era_take_ptr(work->ask.run)); /* it may hold files */
     era_vm_free(vm);
 }
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pathlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -42,6 +43,35 @@ def test_a_file_comes_back_as_it_went_in(server: Server, home: str, size: int) -
     assert server.ask("DELETE", path).json()["status"] == "deleted"
     server.ask("GET", path).error(404, "file_not_found")
     server.ask("DELETE", path).error(404, "file_not_found")
+
+
+def test_a_large_file_is_not_held_in_memory(serve: Callable[..., Server], home: str) -> None:
+    """64 MiB in and out, in pieces: the server grows by a few of its own buffers."""
+    own = serve()
+    piece = os.urandom(1 << 20)
+    digest = hashlib.md5()
+
+    def memory() -> int:
+        status = pathlib.Path(f"/proc/{own.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0])
+
+    def pieces() -> Iterator[bytes]:
+        for i in range(64):
+            digest.update(piece[i:] + piece[:i])
+            yield piece[i:] + piece[:i]
+
+    before = memory()
+    connection = own.connect()
+    connection.request("PUT", files(home, "workspace/large"), pieces(), {"Content-Length": str(64 << 20)})
+    assert connection.getresponse().read() and memory() - before < 4096
+    connection.request("GET", files(home, "workspace/large"))
+    response = connection.getresponse()
+    back = hashlib.md5()
+    while data := response.read(1 << 16):
+        back.update(data)
+    connection.close()
+    own.ask("DELETE", files(home, "workspace/large"))
+    assert back.digest() == digest.digest() and memory() - before < 4096
 
 
 def test_folders_that_lead_there_are_made(server: Server, home: str) -> None:
