@@ -138,6 +138,13 @@ def copy_programs(folder: pathlib.Path) -> pathlib.Path:
     return folder / "agent"
 
 
+def link_images(state: pathlib.Path) -> None:
+    """The session's images as hard links; not the kernel, with which `auto` would first try KVM."""
+    (state / "images").mkdir(mode=0o700)
+    images = [path for path in (STATE / "images").iterdir() if not path.name.startswith(".")]
+    subprocess.run(["cp", "-al", *images, state / "images"], check=True)
+
+
 def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
     """Waits until something holds that nobody tells us about."""
     deadline = time.monotonic() + seconds
@@ -253,7 +260,7 @@ def fresh_state(agent: Agent, tmp_path: pathlib.Path) -> Iterator[Agent]:
     """The program on a state directory of its own, whose images are hard links."""
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
-    subprocess.run(["cp", "-al", STATE / "images", state / "images"], check=True)
+    link_images(state)
     program = Agent(state)
     yield program
     program.run("vm", "clean", "--all")

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import STATE, Agent
+from tests.conftest import Agent, link_images
 from tests.crash.host import Host
 
 
@@ -18,7 +17,7 @@ def host(agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hos
     """Its images are hard links."""
     state: pathlib.Path = tmp_path_factory.mktemp("crash") / "state"
     state.mkdir(mode=0o700)
-    subprocess.run(["cp", "-al", STATE / "images", state / "images"], check=True)
+    link_images(state)
     host = Host(Agent(state))
     yield host
     host.kill_others(0)

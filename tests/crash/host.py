@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.conftest import Agent, all_groups, groups_without_owner, loop_devices_of
 
-STATE_FILES = {"state.db", "state.db-wal", "state.db-shm", "create.lock", "images", "vms", "volumes"}
+STATE_FILES = {"state.db", "state.db-wal", "state.db-shm", "create.lock", "images", "templates", "vms", "volumes"}
 VM_FILES = {"shim.lock", "op.lock", "run.lock", "owner.lock", "vm.sock", "shim.log", "mnt", "out"}
 
 # What the kernel takes for the end of a crowd that was killed, on a busy machine.
