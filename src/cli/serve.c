@@ -53,7 +53,7 @@ int serve(const struct invocation *invocation)
     if (r >= 0 && (path = era_str_printf("%s/agent-serve", era_helper_dir(era))) == NULL)
         r = era_error_oom(&err);
     era_close(era);
-    if (r >= 0) {
+    if (r >= 0 && path != NULL) {
         execv(path, argv.items);
         era_error_set(&err, errno, "helper_missing", "cannot start %s: %s", path, strerror(errno));
     }

@@ -21,8 +21,9 @@ void base64_encode(const void *data, size_t len, char *to)
         uint32_t bits = (uint32_t)p[0] << 16 | (len > 1 ? (uint32_t)p[1] << 8 : 0);
         to[0] = alphabet[bits >> 18];
         to[1] = alphabet[bits >> 12 & 63];
-        to[2] = len > 1 ? alphabet[bits >> 6 & 63] : '=';
-        to[3] = '=';
+        to[2] = to[3] = '=';
+        if (len > 1)
+            to[2] = alphabet[bits >> 6 & 63];
     }
 }
 

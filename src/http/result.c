@@ -40,11 +40,13 @@ static size_t escape(unsigned char c, char *to)
     }
     if (c == '\n' || c == '\t' || c == '\r') {
         to[0] = '\\';
-        to[1] = c == '\n' ? 'n' : c == '\t' ? 't' : 'r';
+        to[1] = (char)(c == '\n' ? 'n' : c == '\t' ? 't' : 'r');
         return 2;
     }
     if (c < 0x20) {
-        memcpy(to, "\\u00", 4);
+        to[0] = '\\';
+        to[1] = 'u';
+        to[2] = to[3] = '0';
         to[4] = hex[c >> 4];
         to[5] = hex[c & 15];
         return 6;

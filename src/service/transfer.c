@@ -116,7 +116,7 @@ static int open_put(struct era *era, const char *id, const char *path, uint64_t 
     first[len] = '\0';
     struct era_transfer *transfer = NULL;
     r = open_transfer(era, id, ERA_RUN_PUT, "/", first, timeout_ms, &transfer, err);
-    if (r < 0)
+    if (r < 0 || transfer == NULL)
         return r;
     transfer->left = size;
     if (put_head(&transfer->pending, path + 1 + len + (path[1 + len] == '/'), mode, size) < 0) {
@@ -347,7 +347,7 @@ int stage_data(struct era *era, const char *id, const struct era_run_spec *spec,
         struct era_transfer *transfer = NULL;
         const struct spec_data *data = &spec->data[i];
         int r = open_put(era, id, data->path, data->len, 0644, STAGE_TIMEOUT_MS, &transfer, err);
-        if (r >= 0)
+        if (r >= 0 && transfer != NULL)
             r = stage(transfer, data, err);
         era_transfer_free(transfer);
         if (r < 0) {
@@ -365,7 +365,7 @@ int era_vm_remove_path(struct era *era, const char *id, const char *path, struct
     int r = check_path(path, err);
     if (r >= 0)
         r = open_transfer(era, id, ERA_RUN_REMOVE, path, "", REMOVE_TIMEOUT_MS, &transfer, err);
-    if (r < 0)
+    if (r < 0 || transfer == NULL)
         return r;
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)REMOVE_TIMEOUT_MS * 1000000;
     while ((r = pull(transfer, err)) == -EAGAIN || r > 0) {

@@ -196,7 +196,7 @@ static bool same_ask(const struct era_vm_ask *now, const struct era_vm_record *t
 /* The VM that was created under the key before; -ENOENT when it is gone after all. */
 static int find_created(struct era *era, struct era_vm_record *record, struct era_error *err)
 {
-    struct era_vm_record found;
+    struct era_vm_record found = {0};
     int r = vm_find(era, record->id, &found, err);
     if (r < 0)
         return r;

@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import BUILD, ROOT, Agent, eventually, shim_of
 from tests.http.conftest import Answer, Server
+from tests.http.test_shell import frame, open_raw
 
 
 def in_background(call: Callable[[], Answer]) -> tuple[threading.Thread, list[Answer]]:
@@ -69,6 +70,23 @@ def test_after_its_time_of_grace_it_ends_all_the_same(serve: Callable[..., Serve
     assert agent.run("vm", "list", "--all", "--quiet", check=True).text.split() == [vm], "no temporary VM is left"
     agent.sh(vm, "touch /tmp/go")
     wait_for(agent, vm, "/tmp/over")
+
+
+def test_a_terminal_is_closed_in_good_order(serve: Callable[..., Server], agent: Agent, vm: str) -> None:
+    server = serve("--grace", "0")
+    with open_raw(server, vm) as connection:
+        connection.sendall(frame(2, b"touch /tmp/here; cat\n"))
+        wait_for(agent, vm, "/tmp/here")
+        server.process.send_signal(signal.SIGTERM)
+        received = b""
+        while b"shutting down" not in received:
+            piece = connection.recv(4096)
+            assert piece, received
+            received += piece
+        assert b"\x03\xe9" in received, "1001, going away"
+        connection.sendall(frame(8, b"\x03\xe9"))
+        assert server.process.wait(timeout=30) == 0
+    eventually(lambda: agent.status(vm) == "ready")
 
 
 def test_kill_9_in_the_middle_of_a_hundred_runs(serve: Callable[..., Server], agent: Agent) -> None:

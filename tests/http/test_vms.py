@@ -155,6 +155,11 @@ def test_what_cannot_be_had_is_refused(server: Server) -> None:
     server.ask("GET", "/api/vms?limit=1&limit=2").error(400, "invalid_argument")
     server.ask("GET", "/api/vms?cursor=nonsense").error(400, "invalid_argument")
     server.ask("GET", "/api/vms?sort=name").error(400, "invalid_argument")
+    server.ask("DELETE", "/api/vm/python-1?keep_persist=perhaps").error(400, "invalid_argument")
+    both = {"language": "python", "network": "allow_all", "network_mode": "none"}
+    assert "network" in server.ask("POST", "/api/vm", both).error(400, "invalid_argument")["message"]
+    for key in ("", "k" * 256, "a\tb"):
+        server.ask("POST", "/api/vm", {"language": "python"}, {"Idempotency-Key": key}).error(400, "invalid_argument")
 
 
 def test_the_key_of_a_vm_survives_the_server(agent: Agent, serve: Any) -> None:
