@@ -61,9 +61,9 @@ def test_a_command_of_ones_own(packages: pathlib.Path, server: Server, home: str
 
 
 def test_ctrl_c_is_a_byte(packages: pathlib.Path, server: Server, home: str) -> None:
-    closed = shell(packages, server, home, [{"send": "echo be''gun; sleep 1000\n"}, {"await": "begun"}, {"send": "\x03"},
-                                            {"send": "echo af''ter; exit\n"}, {"await": "after"}])
-    assert closed["code"] == 1000
+    command = "?command=trap+'echo+caught;exit+3'+INT;echo+begun;while+:;do+sleep+0.05;done"
+    closed = shell(packages, server, home, [{"await": "begun"}, {"send": "\x03"}, {"await": "caught"}], command)
+    assert json.loads(closed["reason"])["exit_code"] == 3
 
 
 def test_much_output_and_much_input_arrive_whole(packages: pathlib.Path, server: Server, home: str) -> None:
