@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Agent
+from tests.conftest import Agent, eventually
 
 
 @dataclasses.dataclass
@@ -85,7 +85,6 @@ class Server:
             assert found or self.process.poll() is None, self.log_lines()
             return bool(found)
 
-        from tests.conftest import eventually
         eventually(look)
         return found[0]
 
@@ -137,6 +136,18 @@ class Server:
             self.process.send_signal(signo)
         status = self.process.wait(timeout=60)
         return status
+
+
+def until_it_stands_still(server: Server, vm: str, path: str) -> str:
+    """Until what a command counts in a file of the VM counts no more: all buffers on its way are full. The count."""
+    counts: list[str] = []
+
+    def still() -> bool:
+        counts.append(server.run(vm, f"sleep 0.05; cat {path}")["stdout"])
+        return counts[-1] != "" and len(counts) > 4 and len(set(counts[-4:])) == 1
+
+    eventually(still, 40)
+    return counts[-1]
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import BUILD, ROOT, Agent, eventually, shim_of
-from tests.http.conftest import Answer, Server
+from tests.http.conftest import Answer, Server, until_it_stands_still
 from tests.http.test_shell import frame, open_raw
+from tests.http.test_streams import raw_stream
 
 
 def in_background(call: Callable[[], Answer]) -> tuple[threading.Thread, list[Answer]]:
@@ -86,6 +87,16 @@ def test_a_terminal_is_closed_in_good_order(serve: Callable[..., Server], agent:
         assert b"\x03\xe9" in received, "1001, going away"
         connection.sendall(frame(8, b"\x03\xe9"))
         assert server.process.wait(timeout=30) == 0
+    eventually(lambda: agent.status(vm) == "ready")
+
+
+def test_a_client_that_does_not_read_keeps_no_server_alive(serve: Callable[..., Server], server: Server, agent: Agent,
+                                                            vm: str) -> None:
+    own = serve("--grace", "0")
+    with raw_stream(own, vm, "for i in $(seq 1000); do printf '%050000d' $i; echo $i > /tmp/count; done"):
+        until_it_stands_still(server, vm, "/tmp/count")
+        assert own.stop() == 0
+        own.wait_for_log("stopped; 1 requests were left")
     eventually(lambda: agent.status(vm) == "ready")
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import Agent, eventually
 from tests.http import npm
-from tests.http.conftest import Server
+from tests.http.conftest import Server, until_it_stands_still
 
 CLIENT = pathlib.Path(__file__).parent / "shell_client.mjs"
 
@@ -166,11 +166,5 @@ def test_a_reader_that_does_not_read_holds_its_command_back(server: Server, home
         connection.sendall(frame(2, command.encode()))
         eventually(lambda: server.run(home, "test -s /tmp/count")["exit_code"] == 0)
         before = memory()
-        counts: list[str] = []
-
-        def stands_still() -> bool:
-            counts.append(server.run(home, "sleep 0.05; cat /tmp/count")["stdout"])
-            return len(counts) > 4 and len(set(counts[-4:])) == 1
-
-        eventually(stands_still, 40)  # when all buffers on its way are full
+        until_it_stands_still(server, home, "/tmp/count")
         assert memory() - before < 4096

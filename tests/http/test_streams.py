@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Agent, eventually
-from tests.http.conftest import Server, events
+from tests.http.conftest import Server, events, until_it_stands_still
 
 FIRST_BYTE_SECONDS = 0.02
 
@@ -118,15 +118,7 @@ def test_a_slow_reader_holds_the_command_back(serve: Callable[..., Server], serv
     command = f"for i in $(seq {count}); do printf '%050000d' $i; echo $i > /tmp/slow; done"
     before = memory(own)
     with raw_stream(own, home, command) as connection:
-        eventually(lambda: server.run(home, "test -s /tmp/slow")["exit_code"] == 0)
-        counts: list[str] = []
-
-        def stands_still() -> bool:
-            counts.append(server.run(home, "sleep 0.05; cat /tmp/slow")["stdout"])
-            return len(counts) > 4 and len(set(counts[-4:])) == 1
-
-        eventually(stands_still, 40)
-        assert int(counts[-1]) < count and memory(own) - before < 4096
+        assert int(until_it_stands_still(server, home, "/tmp/slow")) < count and memory(own) - before < 4096
         assert own.ask("GET", "/health").status == 200
         response = http.client.HTTPResponse(connection)
         response.begin()
