@@ -146,6 +146,11 @@ int vm_find(struct era *era, const char *id, struct era_vm_record *ret_record, s
 /* A connection to its shim; a stopped VM is started. */
 int vm_connect(struct era *era, const char *id, struct era_error *err);
 
+/* ---- key.c --------------------------------------------------------------- */
+
+/* Inserts the record (1), or, when key is not "" and has a VM, finds that one (0); see era_vm_spec_set_key(). */
+int vm_insert(struct era *era, const char *key, struct era_vm_record *record, struct era_error *err);
+
 /* ---- volume.c ----------------------------------------------------------- */
 
 /* disk: for a guest that takes nothing else; else what this host can mount. */
