@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import ssl
@@ -115,6 +116,18 @@ def test_it_does_not_start(agent: Agent, tmp_path: pathlib.Path) -> None:
         taken.listen()
         status, error = refusal(agent, env={"PORT": str(taken.getsockname()[1])})
         assert (status, error["code"]) == (1, "address_unusable")
+
+
+def test_each_option_of_the_command_line_is_one_of_the_server(agent: Agent) -> None:
+    """They are two programs with a table each. What is refused is the address, behind all options."""
+    text = agent.run("serve", "--help", check=True).text.split("Global options:")[0]
+    options = re.findall(r"^  --([a-z-]+)( [A-Z:]+)?", text, re.MULTILINE)
+    assert len(options) > 10
+    for name, metavar in options:
+        words = [f"--{name}", "5"] if metavar else [f"--{name}"]
+        status, error = refusal(agent, *words, *([] if name == "listen" else ["--listen", "nowhere"]))
+        assert status in (1, 2) and error["code"] in ("usage", "api_key_file_unusable"), (name, error)
+        assert "unknown" not in error["message"] and "value" not in error["message"], (name, error)
 
 
 def test_it_listens_elsewhere_when_told_so(serve: Callable[..., Server]) -> None:
