@@ -17,7 +17,7 @@ ninja     = ninja -C $(BUILD) $(if $(JOBS),-j$(JOBS))
 c_files   = git ls-files -z --cached --others --exclude-standard '*.c' '*.h'
 
 .DEFAULT_GOAL := all
-.PHONY: all agent ffi fmt lint test demo bench install uninstall clean distclean help FORCE
+.PHONY: all agent ffi fmt lint test demo bench bench-http install uninstall clean distclean help FORCE
 
 all: $(BUILD)/build.ninja ## everything: ./agent, its helpers and libera
 	@$(ninja)
@@ -51,6 +51,10 @@ bench: agent ## times and memory beside bwrap, runc, crun and a bare exec
 	script/setup --bench
 	bench/run
 
+bench-http: agent ## the load that `agent serve` holds, and its rates beside nginx
+	script/setup --bench
+	bench/http
+
 # With sudo: `make && sudo make install`. The prefix can still be chosen here.
 install: $(BUILD)/build.ninja ## into $(DESTDIR)$(PREFIX)
 	@meson configure $(BUILD) -Dprefix=$(PREFIX)
@@ -68,6 +72,6 @@ distclean: clean ## and the build folders and caches of scripts and tests
 	rm -rf build build-* .cache
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 FORCE:
