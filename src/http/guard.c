@@ -107,12 +107,34 @@ bool keys_accept(const struct keys *keys, const char *key)
 struct header_count {
     unsigned host, length, encoding, authorization;
     bool chunked;
+    bool broken; /* a name or a value is none */
 };
+
+/* A token of RFC 9110: a space before the colon hides a header from us that others see. */
+static bool is_token(const char *name)
+{
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    size_t len = 0;
+    while ((name[len] >= '0' && name[len] <= '9') || ((name[len] | 0x20) >= 'a' && (name[len] | 0x20) <= 'z') ||
+           (name[len] != '\0' && strchr(others, name[len]) != NULL))
+        len++;
+    return len > 0 && name[len] == '\0';
+}
+
+/* Without control characters: a CR alone is the end of a line to some. */
+static bool is_header_value(const char *value)
+{
+    for (; *value != '\0'; value++)
+        if (((unsigned char)*value < ' ' && *value != '\t') || *value == 0x7F)
+            return false;
+    return true;
+}
 
 static enum MHD_Result count_header(void *userdata, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     (void)kind;
     struct header_count *count = userdata;
+    count->broken |= !is_token(name) || (value != NULL && !is_header_value(value));
     count->host += strcasecmp(name, MHD_HTTP_HEADER_HOST) == 0;
     count->length += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
     count->authorization += strcasecmp(name, MHD_HTTP_HEADER_AUTHORIZATION) == 0;
@@ -134,7 +156,11 @@ static bool check_shape(struct request *request, struct header_count *count)
         wrong = "the only transfer encoding is chunked";
     else if (count->host > 1 || count->authorization > 1)
         wrong = "Host and Authorization may be given once";
-    else if (request->target[0] != '/')
+    else if (count->broken)
+        wrong = "a header has a name or a value that is none";
+    else if (count->host == 0 && !era_str_eq(request->version, MHD_HTTP_VERSION_1_0))
+        wrong = "Host is missing";
+    else if (request->target[0] != '/' || !is_header_value(request->target) || strpbrk(request->target, " \t") != NULL)
         wrong = "the target must be a path";
     if (wrong == NULL)
         return true;

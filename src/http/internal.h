@@ -98,6 +98,7 @@ struct request {
     struct connection *peer;           /* borrowed: of the connection */
     char *target;                      /* owned: as it came, with its query */
     const char *method;                /* borrowed from the connection */
+    const char *version;               /* the same */
     const struct route *route;
     struct params params;
     int64_t began_ns;
@@ -159,6 +160,8 @@ struct connection {
 void peer_notify(void *server, struct MHD_Connection *connection, void **peer,
                  enum MHD_ConnectionNotificationCode code);
 void peer_set(struct server *server, struct connection *peer, enum patience patience);
+/* A request was answered: the next one is awaited, if there can be one. */
+void peer_answered(struct server *server, struct connection *peer);
 /* Ends those whose time is up; called once a second. */
 void peers_expire(struct server *server);
 

@@ -46,6 +46,18 @@ void peer_set(struct server *server, struct connection *peer, enum patience pati
     join(server, peer, patience);
 }
 
+/*
+ * An end of input that came together with a request goes unnoticed by libmicrohttpd, which is told of changes only:
+ * the connection would stand here until its time is up. Shutting down what is shut down already tells it again.
+ */
+void peer_answered(struct server *server, struct connection *peer)
+{
+    char next;
+    if (peer != NULL && recv(peer->fd, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        (void)shutdown(peer->fd, SHUT_RD);
+    peer_set(server, peer, IDLE);
+}
+
 void peer_notify(void *userdata, struct MHD_Connection *connection, void **slot,
                  enum MHD_ConnectionNotificationCode code)
 {

@@ -130,10 +130,11 @@ static enum MHD_Result answer(struct request *request)
     return result;
 }
 
-static enum MHD_Result begin(struct request *request, const char *method)
+static enum MHD_Result begin(struct request *request, const char *method, const char *version)
 {
     struct server *server = request->server;
     request->method = method;
+    request->version = version;
     request->state = AT_BODY;
     if (!guard_admit(request))
         return answer(request);
@@ -184,12 +185,11 @@ enum MHD_Result request_step(void *userdata, struct MHD_Connection *connection, 
     (void)userdata;
     (void)connection;
     (void)url;
-    (void)version;
     struct request *request = *slot;
     if (request == NULL)
         return MHD_NO;
     if (request->state == AT_HEADERS)
-        return begin(request, method);
+        return begin(request, method, version);
     if (request->response != NULL)
         return answer(request);
     bool again = request->again;
@@ -245,7 +245,8 @@ void request_end(void *userdata, struct MHD_Connection *connection, void **slot,
         request->work->free(request->work);
     if (request->response != NULL)
         MHD_destroy_response(request->response);
-    peer_set(server, request->peer, IDLE);
+    if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK && request->status != 101)
+        peer_answered(server, request->peer);
     era_buffer_clear(&request->body);
     free(request->target);
     free(request);

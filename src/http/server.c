@@ -188,8 +188,8 @@ static int start_daemon(struct program *program, int listen_fd, struct era_error
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->idle_timeout, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)settings->max_header << 10, MHD_OPTION_URI_LOG_CALLBACK, request_begin, server,
         MHD_OPTION_NOTIFY_COMPLETED, request_end, server, MHD_OPTION_NOTIFY_CONNECTION, peer_notify, server,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY, tls,
+        MHD_OPTION_END);
     if (server->daemon == NULL)
         return era_error_set(err, EINVAL, settings->tls_cert != NULL ? "tls_unusable" : "system_error",
                              "the HTTP library cannot start%s",
