@@ -26,6 +26,8 @@
 enum {
     MESSAGE_MAX = 1 << 20, /* bytes of one message of a client */
     INPUT_MAX = 256 << 10, /* bytes that wait for the terminal; then the client is not read */
+    ANSWERS_MAX = 16,      /* pongs and other frames that wait for the client; the same */
+    TURN_BYTES = 64 << 10, /* read from one client before others have their turn */
     PING_SECONDS = 20,     /* of silence */
     GONE_SECONDS = 60,     /* of silence, in spite of pings */
     CLOSE_SECONDS = 5,     /* that a client may take to answer our close frame */
@@ -41,6 +43,7 @@ struct shell_work {
     wslay_event_context_ptr frames;           /* owned */
     struct era_buffer early;                  /* what the client sent before it was asked to */
     struct era_buffer input;
+    size_t turn_bytes; /* that may still be read in this turn */
     uint16_t cols, rows;
     bool closing;   /* our close frame is on its way, or out */
     bool lingering; /* all was said; what still comes is read away, so that our last words are not lost */
@@ -90,6 +93,12 @@ static void work_free(struct work *base)
 
 /* ---- what wslay asks for --------------------------------------------------------- */
 
+static bool reads_client(const struct shell_work *work)
+{
+    return wslay_event_want_read(work->frames) && era_buffer_len(&work->input) < INPUT_MAX &&
+           wslay_event_get_queued_msg_count(work->frames) < ANSWERS_MAX;
+}
+
 static ssize_t receive(wslay_event_context_ptr frames, uint8_t *to, size_t len, int flags, void *userdata)
 {
     (void)flags;
@@ -101,10 +110,16 @@ static ssize_t receive(wslay_event_context_ptr frames, uint8_t *to, size_t len, 
         era_buffer_consume(&work->early, (size_t)n);
         return n;
     }
+    if (!reads_client(work) || work->turn_bytes == 0) {
+        wslay_event_set_error(frames, WSLAY_ERR_WOULDBLOCK);
+        return -1;
+    }
+    len = len < work->turn_bytes ? len : work->turn_bytes;
     do
         n = recv(work->client.fd, to, len, 0);
     while (n < 0 && errno == EINTR);
     if (n > 0) {
+        work->turn_bytes -= (size_t)n;
         work->heard_ns = era_clock_monotonic_ns();
         return n;
     }
@@ -207,11 +222,6 @@ static void fetch_output(struct shell_work *work)
     }
 }
 
-static bool reads_client(const struct shell_work *work)
-{
-    return wslay_event_want_read(work->frames) && era_buffer_len(&work->input) < INPUT_MAX;
-}
-
 /* A client that broke a rule may be sending still: closing at once would reset what we said about it. */
 static void linger(struct shell_work *work)
 {
@@ -226,9 +236,11 @@ static void linger(struct shell_work *work)
 static void read_away(struct shell_work *work)
 {
     char rubbish[4096];
-    ssize_t n;
-    while ((n = recv(work->client.fd, rubbish, sizeof rubbish, MSG_DONTWAIT)) > 0)
-        ;
+    ssize_t n = 1;
+    for (size_t taken = 0; n > 0 && taken < TURN_BYTES; taken += (size_t)n)
+        n = recv(work->client.fd, rubbish, sizeof rubbish, MSG_DONTWAIT);
+    if (n > 0)
+        return;
     if (n == 0 || (errno != EAGAIN && errno != EINTR))
         end_session(work);
 }
@@ -237,6 +249,7 @@ static void read_away(struct shell_work *work)
 static void move(struct shell_work *work)
 {
     int r = 0;
+    work->turn_bytes = TURN_BYTES;
     if (reads_client(work))
         r = wslay_event_recv(work->frames);
     feed_terminal(work);
