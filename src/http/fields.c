@@ -211,6 +211,8 @@ enum { FIELD_COUNT = sizeof fields / sizeof fields[0] };
 static void note(struct problems *problems, const char *name, const struct era_error *err)
 {
     const char *message = err->message;
+    if (name[0] == '\0')
+        name = "\"\""; /* what is listed here is what makes the body wrong */
     size_t own = strlen(err->field);
     const char *space = " ";
     if (own > 0 && strncmp(message, err->field, own) == 0 && message[own] == ' ')
