@@ -25,7 +25,7 @@ static int reseed(const struct machine *machine, const struct era_identity *iden
         struct rand_pool_info info;
         uint8_t seed[ERA_IDENTITY_SEED];
     } entropy = {.info = {.entropy_count = 8 * ERA_IDENTITY_SEED, .buf_size = ERA_IDENTITY_SEED}};
-    memcpy(entropy.info.buf, identity->seed, sizeof identity->seed);
+    memcpy(entropy.seed, identity->seed, sizeof identity->seed);
     _cleanup_close_ int fd = openat(machine->dev_fd, "urandom", O_WRONLY | O_CLOEXEC);
     bool failed = fd < 0 || ioctl(fd, RNDADDENTROPY, &entropy) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0;
     int r = failed ? -errno : 0;

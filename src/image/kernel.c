@@ -53,7 +53,6 @@ static int find_module(const char *name, size_t len)
 }
 
 struct copy {
-    struct era_image_work *work;
     int from_fd; /* lib/modules/<version>/kernel */
     int to_fd;   /* modules/ */
     int count;
@@ -104,7 +103,7 @@ static int copy_modules(struct era_image_work *work, const char *version, int to
         return -ENOMEM;
     if (mkdirat(to_fd, "modules", 0755) < 0)
         return -errno;
-    struct copy copy = {.work = work};
+    struct copy copy = {0};
     copy.from_fd = era_open_beneath(work->fd, path, O_RDONLY | O_DIRECTORY, 0);
     copy.to_fd = era_open_beneath(to_fd, "modules", O_RDONLY | O_DIRECTORY, 0);
     int r = copy.from_fd < 0 ? copy.from_fd : copy.to_fd < 0 ? copy.to_fd : 0;

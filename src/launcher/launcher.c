@@ -24,7 +24,7 @@ int era_launcher_choose(enum era_launcher_kind kind, const struct era_guest_conf
 
 int era_launcher_probe(const char *templates_path, struct era_check checks[], int max, struct era_choice *ret_choice)
 {
-    struct era_choice choice = {.name = ""};
+    struct era_choice choice;
     bool namespaces = false;
     bool machines = false;
     bool kvm = false;

@@ -181,7 +181,7 @@ static int add_start(const struct machine_spec *spec, const struct numbers *n, s
 
 int machine_args(const struct machine_spec *spec, struct era_strv *ret_args)
 {
-    struct numbers numbers;
+    struct numbers numbers = {0};
     write_numbers(spec, &numbers);
     struct era_strv args = {0};
     int r = era_strv_add(&args, "qemu-system-x86_64");

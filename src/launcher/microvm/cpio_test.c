@@ -16,9 +16,14 @@ enum { HEADER_SIZE = 110, FIELD_MODE = 1, FIELD_SIZE = 6, FIELD_NAME_SIZE = 11 }
 /* A field of a header: eight hexadecimal digits after the magic. */
 static unsigned long field(const uint8_t *header, int index)
 {
-    char digits[9] = {0};
-    memcpy(digits, header + 6 + 8 * index, 8);
-    return strtoul(digits, NULL, 16);
+    static const char digits[] = "0123456789abcdef";
+    unsigned long value = 0;
+    for (int i = 0; i < 8; i++) {
+        const char *digit = strchr(digits, header[6 + 8 * index + i]);
+        assert_non_null(digit);
+        value = value * 16 + (unsigned long)(digit - digits);
+    }
+    return value;
 }
 
 static size_t aligned(size_t size)

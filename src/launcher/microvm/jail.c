@@ -95,7 +95,6 @@ static int make_parents(int root_fd, const char *path)
 static int show(int root_fd, const char *path)
 {
     char from[128];
-    char target[128];
     struct stat st;
     snprintf(from, sizeof from, "/%s", path);
     if (lstat(from, &st) < 0)
@@ -104,6 +103,7 @@ static int show(int root_fd, const char *path)
     if (r < 0)
         return r;
     if (S_ISLNK(st.st_mode)) {
+        char target[128];
         ssize_t n = readlink(from, target, sizeof target - 1);
         target[n > 0 ? n : 0] = '\0';
         return n < 0 || symlinkat(target, root_fd, path) < 0 ? -errno : 0;

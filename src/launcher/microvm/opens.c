@@ -91,15 +91,15 @@ static void read_name(pid_t pid, uint64_t address, char to[PATH_MAX_HERE])
 
 static int refuse(int listener_fd, uint64_t id)
 {
-    struct seccomp_notif_resp answer = {.id = id, .error = -EACCES};
-    return ioctl(listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &answer) < 0 ? -errno : 0;
+    struct seccomp_notif_resp no = {.id = id, .error = -EACCES};
+    return ioctl(listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &no) < 0 ? -errno : 0;
 }
 
 static int give(int listener_fd, uint64_t id, int fd)
 {
-    struct seccomp_notif_addfd answer = {
+    struct seccomp_notif_addfd yes = {
         .id = id, .flags = SECCOMP_ADDFD_FLAG_SEND, .srcfd = (uint32_t)fd, .newfd_flags = O_CLOEXEC};
-    return ioctl(listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &answer) < 0 ? -errno : 0;
+    return ioctl(listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &yes) < 0 ? -errno : 0;
 }
 
 /* One question. 1: it has its memory. */

@@ -24,31 +24,28 @@ void template_close(struct template *template)
     era_closep(&template->state_fd);
 }
 
-/* Waits for the lock; -EAGAIN when another file has its name meanwhile. */
-static int lock(int templates_fd, const char *name, int operation)
+static int lock(int fd, int operation)
 {
-    struct stat held;
-    struct stat named;
-    _cleanup_close_ int fd = openat(templates_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return -errno;
     while (flock(fd, operation) < 0)
         if (errno != EINTR)
             return -errno;
-    if (fstat(fd, &held) < 0)
-        return -errno;
-    if (fstatat(templates_fd, name, &named, AT_SYMLINK_NOFOLLOW) < 0 || held.st_ino != named.st_ino)
-        return -EAGAIN;
-    return era_take_fd(&fd);
+    return 0;
 }
 
-static int lock_patiently(int templates_fd, const char *name, int operation)
+/* The lock of who makes a template. Its file stays: it is empty, and a new one would be another lock. */
+static int lock_making(int templates_fd, const char *name, int operation)
 {
-    int fd;
-    do
-        fd = lock(templates_fd, name, operation);
-    while (fd == -EAGAIN);
-    return fd;
+    char lock_name[NAME_SIZE + 8];
+    snprintf(lock_name, sizeof lock_name, "%.31s.lock", name);
+    _cleanup_close_ int fd = openat(templates_fd, lock_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int r = fd < 0 ? -errno : lock(fd, operation);
+    return r < 0 ? r : era_take_fd(&fd);
+}
+
+static int open_folder(int templates_fd, const char *name)
+{
+    int fd = openat(templates_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
 }
 
 /* ---- the budget --------------------------------------------------------- */
@@ -102,19 +99,12 @@ static uint64_t survey(int templates_fd, const struct timespec *passed, struct r
     return bytes;
 }
 
-/* Unless a guest runs on it, or it is being made. */
-static void remove_one(int templates_fd, const char *name)
+/* Unless a guest runs on it. */
+static void remove_unused(int templates_fd, const char *name)
 {
-    char lock_name[NAME_SIZE + 8];
-    char temporary[NAME_SIZE + 8];
-    snprintf(lock_name, sizeof lock_name, "%.31s.lock", name);
-    snprintf(temporary, sizeof temporary, ".new-%.31s", name);
-    _cleanup_close_ int fd = lock(templates_fd, lock_name, LOCK_EX | LOCK_NB);
-    if (fd < 0)
-        return;
-    (void)era_remove_tree_at(templates_fd, name);
-    (void)era_remove_tree_at(templates_fd, temporary);
-    (void)unlinkat(templates_fd, lock_name, 0);
+    _cleanup_close_ int folder = open_folder(templates_fd, name);
+    if (folder >= 0 && lock(folder, LOCK_EX | LOCK_NB) >= 0)
+        (void)era_remove_tree_at(templates_fd, name);
 }
 
 /* What a maker that was killed left. */
@@ -127,8 +117,11 @@ static void sweep_unfinished(int templates_fd)
         return;
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         const char *name = entry->d_name + sizeof prefix - 1;
-        if (era_str_starts_with(entry->d_name, prefix) && faccessat(templates_fd, name, F_OK, 0) < 0)
-            remove_one(templates_fd, name);
+        if (!era_str_starts_with(entry->d_name, prefix))
+            continue;
+        _cleanup_close_ int making = lock_making(templates_fd, name, LOCK_EX | LOCK_NB);
+        if (making >= 0)
+            (void)era_remove_tree_at(templates_fd, entry->d_name);
     }
     closedir(dir);
 }
@@ -138,7 +131,7 @@ static void evict(int templates_fd, uint64_t budget_bytes)
     sweep_unfinished(templates_fd);
     struct timespec passed = {0};
     for (struct resident oldest; survey(templates_fd, &passed, &oldest) > budget_bytes && oldest.name[0] != '\0';) {
-        remove_one(templates_fd, oldest.name);
+        remove_unused(templates_fd, oldest.name);
         passed = oldest.used;
     }
 }
@@ -192,7 +185,7 @@ static int make(const struct making *making, int templates_fd, struct era_error 
 {
     char temporary[NAME_SIZE];
     snprintf(temporary, sizeof temporary, ".new-%s", making->key->name);
-    /* The lock is ours: what is left of an earlier try is nobody's. */
+    /* We are the maker: what is left of an earlier try is nobody's. */
     (void)era_remove_tree_at(templates_fd, temporary);
     if (mkdirat(templates_fd, temporary, 0700) < 0)
         return era_error_errno(err, errno, "cannot make a template");
@@ -212,39 +205,37 @@ static int make(const struct making *making, int templates_fd, struct era_error 
 
 /* ---- using one ---------------------------------------------------------- */
 
-static int check(int templates_fd, const struct template_key *key, struct template *template)
+/* Takes it in use first: who removes templates passes it over from then on, or has removed its manifest already. */
+static int use(int templates_fd, const struct template_key *key, struct template *template)
 {
-    _cleanup_close_ int dirfd = openat(templates_fd, key->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return dirfd < 0 ? -errno : manifest_check(dirfd, key, template);
+    _cleanup_close_ int folder = open_folder(templates_fd, key->name);
+    int r = folder < 0 ? folder : lock(folder, LOCK_SH);
+    if (r >= 0)
+        r = manifest_check(folder, key, template);
+    if (r >= 0)
+        template->lock_fd = era_take_fd(&folder);
+    return r;
 }
 
-static int open_or_make(const struct making *making, int templates_fd, struct template *template, struct era_error *err)
+static int use_or_make(const struct making *making, int templates_fd, struct template *template, struct era_error *err)
 {
-    char lock_name[NAME_SIZE];
-    snprintf(lock_name, sizeof lock_name, "%s.lock", making->key->name);
-    template->lock_fd = lock_patiently(templates_fd, lock_name, LOCK_SH);
-    if (template->lock_fd >= 0 && check(templates_fd, making->key, template) >= 0)
+    const struct era_guest_config *config = making->config;
+    if (use(templates_fd, making->key, template) >= 0)
         return 0;
-    era_closep(&template->lock_fd);
-    template->lock_fd = lock_patiently(templates_fd, lock_name, LOCK_EX);
-    if (template->lock_fd < 0)
-        return era_error_errno(err, -template->lock_fd, "cannot lock the template");
-    if (check(templates_fd, making->key, template) < 0) { /* nobody else made it while we waited */
-        if (making->config->progress != NULL)
-            making->config->progress(making->config->progress_userdata,
-                                     "booting a machine that later ones are copied from");
-        int r = make(making, templates_fd, err);
-        if (r < 0)
-            return r;
-        evict(templates_fd, making->config->template_budget_bytes);
-        r = check(templates_fd, making->key, template);
-        if (r < 0)
-            return era_error_set(err, -r, "vm_start_failed", "the new template is not whole");
-    }
-    /* From exclusive to shared; a lock is not lost in between to one that removes, since it rechecks the name. */
-    while (flock(template->lock_fd, LOCK_SH) < 0)
-        if (errno != EINTR)
-            return era_error_errno(err, errno, "cannot lock the template");
+    _cleanup_close_ int held = lock_making(templates_fd, making->key->name, LOCK_EX);
+    if (held < 0)
+        return era_error_errno(err, -held, "cannot lock the template");
+    if (use(templates_fd, making->key, template) >= 0)
+        return 0; /* somebody else made it while we waited */
+    if (config->progress != NULL)
+        config->progress(config->progress_userdata, "booting a machine that later ones are copied from");
+    int r = make(making, templates_fd, err);
+    if (r < 0)
+        return r;
+    r = use(templates_fd, making->key, template);
+    if (r < 0)
+        return era_error_set(err, -r, "vm_start_failed", "the new template is not whole: %s", strerror(-r));
+    evict(templates_fd, config->template_budget_bytes);
     return 0;
 }
 
@@ -265,7 +256,7 @@ int template_open(const struct era_guest_config *config, const struct machine_sp
         return era_error_errno(err, errno, "cannot open %s", config->templates_path);
     const struct making making = {.config = config, .spec = spec, .key = &key, .lend = lend, .userdata = userdata};
     _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
-    r = open_or_make(&making, templates, &template, err);
+    r = use_or_make(&making, templates, &template, err);
     if (r < 0)
         return r;
     *ret_template = template;

@@ -6,7 +6,8 @@
  *     <name>/memory     the machine's memory, sparse
  *     <name>/state      the state of its devices, as QEMU writes it
  *     <name>/manifest   the key, and how the two files were when they were whole
- *     <name>.lock       flock: shared by each guest that runs on it, exclusive while it is made or removed
+ *     <name>.lock       flock: held by who makes it
+ * Who runs on a template holds a shared lock (flock) on its folder.
  * It is made as .new-<name> and appears by one rename. What does not agree
  * with its manifest is made anew and never used.
  */

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests with a kernel of their own: what makes them different from each other, and what holds QEMU.
+
+What every launcher promises is in the other files, which run for this one with AGENT_TEST_LAUNCHER=microvm.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Agent, eventually, shim_of
+
+
+class Machine:
+    """A VM of this launcher."""
+
+    def __init__(self, agent: Agent, *args: str, env: dict[str, str] | None = None) -> None:
+        self.agent = agent
+        made = agent.run(
+            "vm", "create", "--language", "python", "--launcher", "microvm", *args, check=True, timeout=300, env=env
+        )
+        self.record = made.json()
+        self.id = str(self.record["id"])
+
+    def sh(self, command: str, **kwargs: object) -> str:
+        """What a command line prints."""
+        return self.agent.sh(self.id, command, "--timeout", "100", **kwargs).text
+
+    def qemu(self) -> int:
+        """The process id of its QEMU: the shim's child of that name."""
+        shim = shim_of(self.agent, self.id)
+        for child in pathlib.Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
+            if pathlib.Path(f"/proc/{child}/comm").read_text().startswith("qemu"):
+                return int(child)
+        raise AssertionError("there is no QEMU")
+
+    def status_of_qemu(self) -> dict[str, str]:
+        """The lines of its /proc/PID/status."""
+        lines = pathlib.Path(f"/proc/{self.qemu()}/status").read_text().splitlines()
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+    def clean(self) -> None:
+        """Removes it."""
+        self.agent.clean(self.id)
+
+
+@pytest.fixture
+def machine(agent: Agent) -> Iterator[Machine]:
+    """One without a network or a volume."""
+    made = Machine(agent)
+    yield made
+    made.clean()
+
+
+def templates_of(agent: Agent) -> dict[str, pathlib.Path]:
+    """The templates of the state directory, by name."""
+    return {path.name: path for path in (agent.state / "templates").iterdir() if path.is_dir()}
+
+
+IDENTITY = (
+    "cat /etc/machine-id; hostname; cat /proc/sys/kernel/random/boot_id; "
+    "python3 -c 'import os, random, uuid; print(os.urandom(16).hex()); print(random.random()); print(uuid.uuid4())'"
+)
+
+
+def test_copies_of_one_machine_share_no_random_number(agent: Agent) -> None:
+    """Machine id, name, boot id, and what Python draws: none of it is alike in any two."""
+    drawn: list[str] = []
+    for _ in range(6):
+        machine = Machine(agent)
+        try:
+            drawn += machine.sh(IDENTITY).split()
+        finally:
+            machine.clean()
+    assert len(drawn) == 6 * 6
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_the_clock_is_the_hosts(machine: Machine) -> None:
+    """It was saved with the template, and is set anew in each copy."""
+    before = time.time()
+    inside = float(machine.sh("date +%s.%N"))
+    assert before - 1 < inside < time.time() + 1
+
+
+def test_qemu_is_nobody_and_may_nothing(machine: Machine) -> None:
+    """A uid of the VM's own, no capability, no new privilege, a filter, and no file system of the host's."""
+    status = machine.status_of_qemu()
+    if os.geteuid() == 0:
+        assert all(int(uid) >= 0x60000000 for uid in status["Uid"].split())
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2" and status["NSpid"].split()[-1] == "1"
+    root = pathlib.Path(f"/proc/{machine.qemu()}/root")
+    assert {path.name for path in root.iterdir()} <= {"etc", "lib", "lib64", "usr"}
+    assert {path.name for path in (root / "etc").iterdir()} == {"ld.so.cache"}
+    own = {name: os.readlink(f"/proc/self/ns/{name}") for name in ("user", "pid", "mnt", "net", "ipc", "uts")}
+    assert all(os.readlink(f"/proc/{machine.qemu()}/ns/{name}") != link for name, link in own.items())
+
+
+def test_qemu_cannot_write_what_others_run_on(machine: Machine) -> None:
+    """The memory that copies share, the saved state, and the image are open for reading only."""
+    files: dict[str, int] = {}
+    folder = pathlib.Path(f"/proc/{machine.qemu()}")
+    for fd in (folder / "fd").iterdir():
+        target = os.readlink(fd)
+        if target.startswith(str(machine.agent.state)):
+            flags = int((folder / "fdinfo" / fd.name).read_text().split("flags:")[1].split()[0], 8)
+            files[pathlib.Path(target).name] = flags & os.O_ACCMODE
+    assert files.pop("rootfs.erofs") == os.O_RDONLY
+    assert set(files.values()) <= {os.O_RDONLY}
+    maps = (folder / "maps").read_text().splitlines()
+    assert [line.split()[1][3] for line in maps if line.endswith("/memory")] == ["p"]
+
+
+def test_a_guest_without_qemu_is_lost(machine: Machine) -> None:
+    """The run ends with that verdict, and nothing is left running."""
+    run = machine.agent.start("vm", "run", "--vm", machine.id, "--timeout", "100", "--cmd", "touch /x; sleep 100", stdout=-1)
+    eventually(lambda: machine.agent.sh(machine.id, "test -e /x", check=False).code == 0, 60)
+    qemu = machine.qemu()
+    os.kill(qemu, signal.SIGKILL)
+    out, _ = run.communicate(timeout=60)
+    assert b'"verdict":"vm_lost"' in out and run.returncode == 125
+    eventually(lambda: not pathlib.Path(f"/proc/{qemu}").exists())
+    assert machine.agent.status(machine.id) == "stopped"
+
+
+def test_a_killed_shim_takes_qemu_with_it(machine: Machine) -> None:
+    """As it takes the guest of every launcher."""
+    qemu = machine.qemu()
+    os.kill(shim_of(machine.agent, machine.id), signal.SIGKILL)
+    eventually(lambda: not pathlib.Path(f"/proc/{qemu}").exists())
+
+
+def test_memory_is_what_was_asked_for(agent: Agent) -> None:
+    """Who takes more is ended by the guest's kernel, and the verdict says so; the guest lives on."""
+    machine = Machine(agent)
+    try:
+        program = "x = bytearray(300 << 20)"
+        result = agent.run("vm", "run", "--vm", machine.id, "--timeout", "100", "--cmd", f"python3 -c '{program}'")
+        assert result.json()["verdict"] == "oom_killed" and result.code == 137
+        assert machine.sh("echo alive") == "alive\n"
+    finally:
+        machine.clean()
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
+def test_a_damaged_template_is_made_anew(agent: Agent, machine: Machine, damage: str) -> None:
+    """Never used: the manifest tells how its files were when they were whole."""
+    newest = max(templates_of(agent).values(), key=lambda path: (path / "manifest").stat().st_mtime)
+    memory, state = newest / "memory", newest / "state"
+    if damage == "cut":
+        os.truncate(memory, memory.stat().st_size // 2)
+    elif damage == "altered":
+        content = bytearray(state.read_bytes())
+        content[len(content) // 2] ^= 1
+        state.write_bytes(content)
+    else:
+        memory.unlink()
+    inode = newest.stat().st_ino
+    other = Machine(agent)
+    try:
+        assert other.sh("echo well") == "well\n"
+        assert newest.stat().st_ino != inode
+        if damage != "cut":  # what is cut off under a living machine is gone for it as well
+            assert machine.sh("echo well") == "well\n"
+    finally:
+        other.clean()
+
+
+def test_templates_stay_within_their_budget(agent: Agent) -> None:
+    """What was used least recently goes, but for what a guest runs on."""
+    machine = Machine(agent)
+    other = Machine(agent, "--mem", "128", env={"AGENT_TEMPLATE_BUDGET": "1"})
+    machine.clean()
+    try:
+        left = templates_of(agent)
+        assert len(left) <= 2  # the new one, and the one that was in use
+    finally:
+        other.clean()
+
+
+def test_doctor_says_what_is_known_of_kvm(agent: Agent, machine: Machine) -> None:
+    """Whatever it is: it was tried, or there is none."""
+    checks = {check["name"]: check for check in agent.run("doctor", check=True).json()["checks"]}
+    assert checks["qemu"]["state"] == "ok"
+    assert "not tried" not in checks["kvm"]["detail"]
+    assert machine.record["launcher"] == "microvm"
