@@ -167,6 +167,8 @@ _Noreturn void boot_fail(int control_fd, const char *what, int r);
 /* identity.c: takes on what the frame says. 0, -EBADMSG, or why not; what: the step that failed. */
 int machine_identify(struct machine *machine, const struct era_frame *frame, const char **what);
 
+int machine_set_clock(int64_t realtime_ns);
+
 /* machine.c. All accept NULL. */
 uint64_t machine_oom_kills(const struct machine *machine); /* since it booted */
 int machine_confine(const struct machine *machine);        /* the calling process, which is to become a command */

@@ -33,12 +33,17 @@ static int reseed(const struct machine *machine, const struct era_identity *iden
     return r;
 }
 
+int machine_set_clock(int64_t realtime_ns)
+{
+    const struct timespec now = {.tv_sec = (time_t)(realtime_ns / 1000000000),
+                                 .tv_nsec = (long)(realtime_ns % 1000000000)};
+    return clock_settime(CLOCK_REALTIME, &now) < 0 ? -errno : 0;
+}
+
 static int set_clock(const struct machine *machine, const struct era_identity *identity)
 {
     (void)machine;
-    const struct timespec now = {.tv_sec = (time_t)(identity->realtime_ns / 1000000000),
-                                 .tv_nsec = (long)(identity->realtime_ns % 1000000000)};
-    return clock_settime(CLOCK_REALTIME, &now) < 0 ? -errno : 0;
+    return machine_set_clock(identity->realtime_ns);
 }
 
 static int name_host(const struct machine *machine, const struct era_identity *identity)

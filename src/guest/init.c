@@ -183,6 +183,14 @@ static void identify(struct guest *guest, const struct era_frame *frame)
         _exit(1);
 }
 
+static void set_clock(struct guest *guest, const struct era_frame *frame)
+{
+    int64_t realtime_ns;
+    if (guest->machine == NULL || era_clock_decode(frame, &realtime_ns) < 0 || machine_set_clock(realtime_ns) < 0 ||
+        era_frame_append(&guest->out, ERA_FRAME_READY, 0, NULL, 0) < 0)
+        _exit(1);
+}
+
 static void handle_frame(struct guest *guest, const struct era_frame *frame)
 {
     uint32_t grace_ms;
@@ -190,6 +198,8 @@ static void handle_frame(struct guest *guest, const struct era_frame *frame)
         start(guest, frame);
     } else if (frame->type == ERA_FRAME_IDENTITY) {
         identify(guest, frame);
+    } else if (frame->type == ERA_FRAME_CLOCK) {
+        set_clock(guest, frame);
     } else if (frame->type == ERA_FRAME_SHUTDOWN) {
         if (era_u32_decode(frame, &grace_ms) < 0)
             _exit(1);

@@ -54,6 +54,7 @@ struct era_guest {
     int control_fd; /* owned: a stream of frames to era-init */
     int pid_fd;     /* owned: readable once the guest is dead */
     char unenforced[ERA_UNENFORCED_MAX];
+    bool ready; /* it has said READY; else that is still to come */
 };
 
 /* What doctor says of one thing that matters here. */

@@ -134,6 +134,8 @@ static int await_ready(struct shim *shim, struct era_error *err)
 {
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)READY_TIMEOUT_MS * 1000000;
     int r = era_set_nonblock(shim->guest->control_fd, true);
+    if (shim->guest->ready) /* the launcher heard it */
+        return r;
     while (r >= 0) {
         struct era_frame frame;
         ssize_t taken = era_frame_decode(era_buffer_data(&shim->from_guest), era_buffer_len(&shim->from_guest), &frame);
@@ -141,8 +143,6 @@ static int await_ready(struct shim *shim, struct era_error *err)
             era_buffer_consume(&shim->from_guest, (size_t)taken);
             return 0;
         }
-        if (taken > 0 && frame.type == ERA_FRAME_ERROR && era_error_decode(&frame, err) >= 0)
-            return -EIO;
         if (taken != 0)
             return era_error_set(err, EPROTO, "vm_start_failed", "the guest's init said something else than ready");
         r = await_guest(shim, deadline_ns, err);

@@ -73,6 +73,8 @@ enum era_frame_type {
     /* shim → guest of a kernel of its own, which takes no RUN before it; answered by READY */
     ERA_FRAME_IDENTITY, /* struct era_identity */
 
+    ERA_FRAME_CLOCK, /* u64 nanoseconds since 1970: what time it is; answered by READY, as often as it is said */
+
     /* shim → service, before LAUNCHED */
     ERA_FRAME_PROGRESS, /* bytes: a line that says what takes long, for people */
 

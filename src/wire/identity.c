@@ -71,3 +71,25 @@ void era_identity_clear(struct era_identity *identity)
     explicit_bzero(identity->seed, sizeof identity->seed);
     era_strv_clear(&identity->env);
 }
+
+int era_clock_append(struct era_buffer *to, int64_t realtime_ns)
+{
+    struct era_buffer payload = {0};
+    struct era_writer w = {.to = &payload};
+    era_write_u64(&w, (uint64_t)realtime_ns);
+    int r = w.failed ? -ENOMEM : 0;
+    if (r >= 0)
+        r = era_frame_append(to, ERA_FRAME_CLOCK, 0, era_buffer_data(&payload), era_buffer_len(&payload));
+    era_buffer_clear(&payload);
+    return r;
+}
+
+int era_clock_decode(const struct era_frame *frame, int64_t *ret_realtime_ns)
+{
+    struct era_reader r = era_reader(frame->payload, frame->len);
+    int64_t realtime_ns = (int64_t)era_read_u64(&r);
+    if (era_reader_finish(&r) < 0 || realtime_ns < 0)
+        return -EBADMSG;
+    *ret_realtime_ns = realtime_ns;
+    return 0;
+}

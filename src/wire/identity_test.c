@@ -79,10 +79,27 @@ static void what_no_host_would_say_is_refused(void **state)
     }
 }
 
+static void the_time_comes_back(void **state)
+{
+    (void)state;
+    struct era_buffer out = {0};
+    struct era_frame frame;
+    int64_t realtime_ns = 0;
+    assert_int_equal(era_clock_append(&out, 1795556986474155255), 0);
+    assert_int_equal(era_frame_decode(era_buffer_data(&out), era_buffer_len(&out), &frame), era_buffer_len(&out));
+    assert_int_equal(frame.type, ERA_FRAME_CLOCK);
+    assert_int_equal(era_clock_decode(&frame, &realtime_ns), 0);
+    assert_int_equal(realtime_ns, 1795556986474155255);
+    frame.len--;
+    assert_int_equal(era_clock_decode(&frame, &realtime_ns), -EBADMSG);
+    era_buffer_clear(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_identity_comes_back_whole_or_not_at_all),
+        cmocka_unit_test(the_time_comes_back),
         cmocka_unit_test(what_no_host_would_say_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,10 @@ int era_identity_encode(struct era_buffer *to, const struct era_identity *identi
 int era_identity_decode(const struct era_frame *frame, struct era_identity *ret_identity);
 void era_identity_clear(struct era_identity *identity);
 
+/* ERA_FRAME_CLOCK */
+int era_clock_append(struct era_buffer *to, int64_t realtime_ns);
+int era_clock_decode(const struct era_frame *frame, int64_t *ret_realtime_ns);
+
 /* ERA_FRAME_RUN */
 enum era_run_kind {
     ERA_RUN_COMMAND, /* argv, or argv[0] as a shell command line */

@@ -3,10 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,7 +15,6 @@
 #include "launcher/microvm/internal.h"
 #include "launcher/microvm/template.h"
 #include "launcher/namespace/internal.h"
-#include "wire/message.h"
 
 /* What a QEMU needs beside its guest's memory, and threads of a QEMU beside those that are its processors. */
 enum { QEMU_OVERHEAD_MIB = 192, QEMU_THREADS = 64, RESUME_MS = 30000 };
@@ -110,46 +107,6 @@ static int lend_all(void *userdata, pid_t pid, struct era_error *err)
         r = passt_start(pid, guest->wire_fd, &guest->passt_fd, err);
     era_closep(&guest->wire_fd);
     return r;
-}
-
-static void digits(const uint8_t *bytes, size_t count, char *to)
-{
-    for (size_t i = 0; i < count; i++)
-        snprintf(to + 2 * i, 3, "%02x", bytes[i]);
-}
-
-static int fill_identity(const struct era_guest_config *config, struct era_identity *identity)
-{
-    uint8_t random[16 + 6];
-    if (getrandom(identity->seed, sizeof identity->seed, 0) != (ssize_t)sizeof identity->seed ||
-        getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        return -EIO;
-    era_str_copy(identity->id, sizeof identity->id, config->id);
-    digits(random, 16, identity->machine_id);
-    memcpy(identity->mac, random + 16, sizeof identity->mac);
-    identity->mac[0] = (uint8_t)((identity->mac[0] & 0xFC) | 0x02); /* given by nobody, of one station */
-    identity->network = config->network == ERA_NETWORK_ALLOW_ALL;
-    identity->volume = config->volume_path != NULL;
-    identity->pids = config->pids;
-    for (char *const *item = config->env; item != NULL && *item != NULL; item++)
-        if (era_strv_add(&identity->env, *item) < 0)
-            return -ENOMEM;
-    identity->realtime_ns = era_clock_realtime_ns(); /* last, so that it is right when it arrives */
-    return 0;
-}
-
-/* The guest answers by READY, which the shim awaits. */
-static int send_identity(int control_fd, const struct era_guest_config *config, struct era_error *err)
-{
-    struct era_buffer out = {0};
-    _cleanup_(era_identity_clear) struct era_identity identity = {0};
-    int r = fill_identity(config, &identity);
-    if (r >= 0)
-        r = era_message_append(&out, ERA_FRAME_IDENTITY, 0, era_identity_encode, &identity);
-    if (r >= 0)
-        r = era_write_full(control_fd, era_buffer_data(&out), era_buffer_len(&out));
-    era_buffer_clear(&out);
-    return r < 0 ? era_error_set(err, -r, "vm_start_failed", "cannot tell the guest who it is: %s", strerror(-r)) : 0;
 }
 
 /* Tells a new QEMU to go on from the saved state; returns when the machine runs. */
@@ -251,11 +208,12 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     bound(guest, config);
     r = clone_template(guest, config, err);
     if (r >= 0)
-        r = send_identity(guest->qemu.control_fd, config, err);
+        r = identity_tell(&guest->qemu, config, err);
     if (r < 0)
         return r;
     guest->head.control_fd = guest->qemu.control_fd;
     guest->head.pid_fd = guest->qemu.pid_fd;
+    guest->head.ready = true;
     *ret_guest = &era_take_ptr(guest)->head;
     return 0;
 }

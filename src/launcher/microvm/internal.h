@@ -107,6 +107,13 @@ int opens_watch(void);
  */
 int opens_answer(int listener_fd, pid_t pid, int pid_fd, int memory_fd, bool kvm);
 
+/* ---- identity.c --------------------------------------------------------- */
+
+struct qemu;
+
+/* Tells the guest who it is and what time it is; it has said READY when this returns. */
+int identity_tell(struct qemu *qemu, const struct era_guest_config *config, struct era_error *err);
+
 /* ---- passt.c ------------------------------------------------------------ */
 
 /* Connects a machine's card, the other end of wire_fd, to the network namespace of child. */
