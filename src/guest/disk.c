@@ -87,10 +87,11 @@ int machine_mount_volume(struct machine *machine)
     if (r < 0)
         return r;
     const struct mount_option options[] = {{"source", path}, {"errors", "remount-ro"}, {NULL, NULL}};
-    int fd = mount_new("ext4", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-    if (fd < 0)
-        return fd;
-    (void)unlinkat(fd, "lost+found", AT_REMOVEDIR); /* the checker makes it again when it needs it */
-    machine->volume_fd = fd;
-    return tree_make_workspace(machine->root_fd, fd);
+    _cleanup_close_ int mount_fd = mount_new("ext4", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (mount_fd < 0)
+        return mount_fd;
+    (void)unlinkat(mount_fd, "lost+found", AT_REMOVEDIR); /* the checker makes it again when it needs it */
+    /* What a mount is made with is a path only; what can be written out has to be open. */
+    machine->volume_fd = openat(mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return machine->volume_fd < 0 ? -errno : tree_make_workspace(machine->root_fd, mount_fd);
 }

@@ -11,11 +11,25 @@
 #include "base/process.h"
 #include "service/service.h"
 
+/* Whether KVM was tried since this host booted, and does not work: as launcher/microvm/kvm.c writes it. */
+static bool kvm_known_unusable(const struct era *era)
+{
+    enum { VERDICT_MAX = 512, BOOT_ID_MAX = 64 };
+    _cleanup_free_ char *boot_id = NULL;
+    _cleanup_free_ char *verdict = NULL;
+    if (era_read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", BOOT_ID_MAX, &boot_id, NULL) < 0 ||
+        era_read_file_at(era->state_fd, "templates/kvm", VERDICT_MAX, &verdict, NULL) < 0)
+        return false;
+    size_t len = strlen(boot_id); /* with its newline */
+    return strncmp(verdict, boot_id, len) == 0 && era_str_starts_with(verdict + len, "unusable\n");
+}
+
 /* Made on first use; where `auto` has the choice, only what is there already is offered. */
 static bool wanted(const struct era *era, enum era_launcher_kind launcher)
 {
     if (launcher == ERA_LAUNCHER_AUTO)
-        return access("/dev/kvm", R_OK | W_OK) == 0 && era_image_store_has_kernel(era->images);
+        return access("/dev/kvm", R_OK | W_OK) == 0 && era_image_store_has_kernel(era->images) &&
+               !kvm_known_unusable(era);
     return launcher == ERA_LAUNCHER_MICROVM;
 }
 
