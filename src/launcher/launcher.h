@@ -27,6 +27,7 @@ struct era_guest_config {
     uint64_t template_budget_bytes; /* of all of them together */
     void (*progress)(void *userdata, const char *line); /* what takes long; NULL: nobody hears it */
     void *progress_userdata;
+    int caller_fd;    /* hangs up when nobody waits for the guest any more; -EBADF: there is none such */
     char *const *env; /* init's own environment, and so every command's; NULL: empty */
     enum era_volume_kind volume_kind;
     enum era_network network;

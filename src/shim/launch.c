@@ -98,6 +98,7 @@ static int start_guest(struct shim *shim, struct era_error *err)
         .templates_path = path_or_null(launch->templates_path),
         .template_budget_bytes = (uint64_t)launch->template_budget_mib << 20,
         .progress = tell_progress,
+        .caller_fd = SHIM_FD_LAUNCH,
         .env = launch->env.items,
         .volume_kind = launch->volume_kind,
         .network = launch->network,

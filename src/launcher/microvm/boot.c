@@ -82,20 +82,24 @@ static int take_event(struct qemu *qemu, struct era_error *err)
     return 0;
 }
 
-static int await_ready(struct qemu *qemu, int timeout_ms, struct era_error *err)
+static int await_ready(struct qemu *qemu, int caller_fd, int timeout_ms, struct era_error *err)
 {
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
     struct era_buffer in = {0};
     int r = 0;
     while (r == 0) {
-        struct pollfd fds[] = {{.fd = qemu->control_fd, .events = POLLIN}, {.fd = qemu->monitor_fd, .events = POLLIN}};
+        struct pollfd fds[] = {{.fd = qemu->control_fd, .events = POLLIN},
+                               {.fd = qemu->monitor_fd, .events = POLLIN},
+                               {.fd = caller_fd, .events = POLLRDHUP}};
         int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
-        int n = left_ms <= 0 ? 0 : poll(fds, 2, (int)left_ms);
+        int n = left_ms <= 0 ? 0 : poll(fds, 3, (int)left_ms);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             r = era_error_set(err, ETIMEDOUT, "vm_start_failed", "the guest's kernel did not come up within %d s",
                               timeout_ms / 1000);
+        else if (fds[2].revents != 0)
+            r = era_error_set(err, ECANCELED, "run_ended", "nobody waits for the guest any more");
         else if (fds[1].revents != 0)
             r = take_event(qemu, err);
         else
@@ -145,7 +149,7 @@ int boot_and_save(const struct qemu_start *start, int state_fd, struct era_error
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
     r = monitor_ask(&qemu, "qmp_capabilities", NULL, deadline_ns, err);
     if (r >= 0)
-        r = await_ready(&qemu, timeout_ms, err);
+        r = await_ready(&qemu, start->config->caller_fd, timeout_ms, err);
     if (r >= 0)
         r = save(&qemu, state_fd, err);
     qemu_end(&qemu);
