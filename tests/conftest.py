@@ -75,6 +75,25 @@ class Result:
         return error
 
 
+def namespace_only(reason: str) -> pytest.MarkDecorator:
+    """For a test of what guests in namespaces do and others need not: docs/launchers.md says the same."""
+    return pytest.mark.namespace_only(reason=reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the mark known."""
+    config.addinivalue_line("markers", "namespace_only(reason): left out when AGENT_TEST_LAUNCHER is microvm")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is promised of another launcher than the one that is tried."""
+    if os.environ.get("AGENT_TEST_LAUNCHER") != "microvm":
+        return
+    left_out = [item for item in items if item.get_closest_marker("namespace_only") is not None]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 class Agent:
     """The program, on one state directory."""
 
