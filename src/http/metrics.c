@@ -7,8 +7,8 @@
 #include "http/internal.h"
 
 static const double bounds[METRICS_BUCKETS] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 300};
-static const unsigned statuses[METRICS_STATUSES] = {101, 200, 201, 204, 400, 401, 403, 404, 405,
-                                                    409, 411, 413, 415, 426, 429, 500, 503, 0};
+static const unsigned statuses[METRICS_STATUSES] = {101, 200, 201, 204, 400, 401, 403, 404, 405, 409,
+                                                    411, 413, 415, 426, 429, 500, 501, 503, 0};
 static const char *const verdicts[METRICS_VERDICTS] = {"exited", "signaled", "timed_out", "oom_killed", "vm_lost"};
 
 void metrics_observe(struct histogram *histogram, double seconds)

@@ -19,7 +19,7 @@ const struct route routes[] = {
     {"stopVm", "POST", "/api/vm/{id}/stop", handle_vm_stop, false, BODY_NONE, "", "stop a VM", NULL, "Done", NULL, 200,
      "404 409"},
     {"shell", "GET", "/api/vm/{id}/shell", handle_shell, false, BODY_NONE, "cols rows command",
-     "a terminal, as a WebSocket", NULL, NULL, NULL, 101, "404 409 426 429"},
+     "a terminal, as a WebSocket", NULL, NULL, NULL, 101, "404 409 426 429 501"},
     {"getFile", "GET", "/api/vm/{id}/files/{path}", handle_file_get, false, BODY_NONE, "",
      "a file, or the names in a folder", NULL, "Folder", "application/octet-stream", 200, "404 409"},
     {"putFile", "PUT", "/api/vm/{id}/files/{path}", handle_file_put, false, BODY_BYTES, "mode", "write a file", NULL,

@@ -256,6 +256,9 @@ def test_tls(serve: Callable[..., Server], certificate: pathlib.Path, agent: Age
         content = os.urandom(3_000_000)
         assert server.ask("PUT", f"/api/vm/{vm}/files/workspace/f", content).status == 201
         assert server.ask("GET", f"/api/vm/{vm}/files/workspace/f").body == content
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+                   "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        server.ask("GET", f"/api/vm/{vm}/shell", headers=upgrade).error(501, "not_possible")
     finally:
         agent.clean(vm)
     assert server.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200") is False
