@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import random
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,6 +17,7 @@ import pytest
 from tests.conftest import Agent, eventually
 from tests.http.conftest import Server
 from tests.http.hostile import HEALTH, HOST, Watch, connect, memory_kib, post, rest, runs_in_flight, vanish
+from tests.http.test_guard import certificate as certificate  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +163,7 @@ def test_an_answer_that_is_not_read_fills_no_memory(target: Server, home: str, w
         vanish(connection)
 
 
-def test_a_listing_and_a_run_for_ever_from_many_at_once(target: Server, home: str) -> None:
-    """More requests at a time than there are threads: each is answered, in turn."""
+def test_more_at_a_time_than_there_are_threads(target: Server, home: str) -> None:
     connections = [connect(target, timeout=120) for _ in range(150)]
     for i, connection in enumerate(connections):
         connection.sendall(post(f"/api/vm/{home}/run", b'{"command":"echo one"}') if i % 3 == 0
@@ -184,3 +186,24 @@ def test_a_file_that_comes_in_the_smallest_pieces(target: Server, home: str) -> 
             connection.sendall(content[i:i + 1])
         assert connection.recv(4096).startswith(b"HTTP/1.1 201 ")
     assert target.ask("GET", f"/api/vm/{home}/files/tmp/pieces").body == content
+
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 100  # of TLS, and less than it says
+
+
+def test_handshakes_of_tls_that_come_to_no_end(serve: Callable[..., Server], certificate: pathlib.Path) -> None:
+    context = ssl.create_default_context(cafile=certificate / "cert.pem")
+    own = serve("--tls-cert", str(certificate / "cert.pem"), "--tls-key", str(certificate / "key.pem"), "--idle-timeout", "3",
+                tls=context)
+    watched = Watch(own)
+    waiting = [(connect(own), begin) for begin in (b"", HELLO, HEALTH, b"\x16", os.urandom(2000), b"\0" * 100) * 10]
+    for connection, begin in waiting:
+        connection.sendall(begin)
+    for connection, _ in waiting:
+        assert b"HTTP/1.1 200" not in rest(connection), "cut in the end, whether it spoke or not"
+        connection.close()
+    for i in range(20):  # agreed on, and then gone
+        secret = context.wrap_socket(connect(own), server_hostname="127.0.0.1")
+        secret.sendall(HEALTH[:None if i % 2 else 20])
+        vanish(secret)
+    watched.finish()
