@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,15 +22,14 @@
 
 static int reseed(const struct machine *machine, const struct era_identity *identity)
 {
-    struct {
-        struct rand_pool_info info;
-        uint8_t seed[ERA_IDENTITY_SEED];
-    } entropy = {.info = {.entropy_count = 8 * ERA_IDENTITY_SEED, .buf_size = ERA_IDENTITY_SEED}};
-    memcpy(entropy.seed, identity->seed, sizeof identity->seed);
+    /* struct rand_pool_info: bits of entropy, bytes, and then these. */
+    uint32_t pool[2 + ERA_IDENTITY_SEED / 4] = {8 * ERA_IDENTITY_SEED, ERA_IDENTITY_SEED};
+    _Static_assert(offsetof(struct rand_pool_info, buf) == 2 * sizeof pool[0], "as linux/random.h has it");
+    memcpy(pool + 2, identity->seed, sizeof identity->seed);
     _cleanup_close_ int fd = openat(machine->dev_fd, "urandom", O_WRONLY | O_CLOEXEC);
-    bool failed = fd < 0 || ioctl(fd, RNDADDENTROPY, &entropy) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0;
+    bool failed = fd < 0 || ioctl(fd, RNDADDENTROPY, pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0;
     int r = failed ? -errno : 0;
-    explicit_bzero(&entropy, sizeof entropy);
+    explicit_bzero(pool, sizeof pool);
     return r;
 }
 
@@ -77,9 +77,12 @@ static int take_environment(const struct machine *machine, const struct era_iden
     if (clearenv() != 0)
         return -ENOMEM;
     for (size_t i = 0; i < identity->env.count; i++) {
-        char *own = strdup(identity->env.items[i]);
-        if (own == NULL || putenv(own) != 0)
-            return -ENOMEM;
+        char *equals = strchr(identity->env.items[i], '=');
+        if (equals == NULL)
+            return -EBADMSG;
+        *equals = '\0';
+        if (setenv(identity->env.items[i], equals + 1, 1) < 0)
+            return -errno;
     }
     return 0;
 }

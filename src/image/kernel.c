@@ -52,11 +52,11 @@ static int find_module(const char *name, size_t len)
     return -ENOENT;
 }
 
-struct copy {
-    int from_fd; /* lib/modules/<version>/kernel */
-    int to_fd;   /* modules/ */
-    int count;
-    bool done[MODULES];
+struct module {
+    char *data; /* owned; NULL: it is not needed, or built into this kernel */
+    size_t len;
+    bool needed;
+    bool written;
 };
 
 static int write_new(int dirfd, const char *name, const void *data, size_t len)
@@ -66,33 +66,72 @@ static int write_new(int dirfd, const char *name, const void *data, size_t len)
     return r >= 0 && fsync(fd) < 0 ? -errno : r;
 }
 
-/* A module after all that it depends on. depth: a module that depends on itself would never end. */
-static int copy_module(struct copy *copy, int index, int depth)
+/* Goes through what a module depends on: -ENOENT for one that is not in the list; `see` may stop it by an error. */
+static int each_dependency(struct module all[MODULES], int index, int (*see)(struct module *other))
 {
-    if (copy->done[index])
-        return 0;
-    _cleanup_free_ char *data = NULL;
-    size_t len = 0;
-    int r = depth > MODULES ? -ELOOP : era_read_file_at(copy->from_fd, modules[index], MODULE_SIZE_MAX, &data, &len);
-    if (r == -ENOENT) { /* built into this kernel */
-        copy->done[index] = true;
-        return 0;
-    }
-    const char *depends = r < 0 ? NULL : era_image_module_depends(data, len);
+    const char *depends = all[index].data == NULL ? NULL : era_image_module_depends(all[index].data, all[index].len);
+    int r = 0;
     while (r >= 0 && depends != NULL && *depends != '\0') {
         size_t n = strcspn(depends, ",");
         int other = find_module(depends, n);
-        r = other < 0 ? other : copy_module(copy, other, depth + 1);
+        r = other < 0 ? other : see(&all[other]);
         depends += n + (depends[n] == ',');
     }
-    char name[16];
-    snprintf(name, sizeof name, "%02d", copy->count);
-    if (r >= 0)
-        r = write_new(copy->to_fd, name, data, len);
-    if (r < 0)
-        return r;
-    copy->done[index] = true;
-    copy->count++;
+    return r;
+}
+
+static int see_needed(struct module *other)
+{
+    other->needed = true;
+    return 0;
+}
+
+static int see_written(struct module *other)
+{
+    return other->written ? 0 : -EAGAIN;
+}
+
+/* Reads those that are needed, and with each of them what it depends on. */
+static int read_modules(int from_fd, struct module all[MODULES])
+{
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        all[find_module(wanted[i], strlen(wanted[i]))].needed = true;
+    for (int pass = 0; pass < MODULES; pass++)
+        for (int i = 0; i < MODULES; i++) {
+            if (!all[i].needed || all[i].data != NULL)
+                continue;
+            int r = era_read_file_at(from_fd, modules[i], MODULE_SIZE_MAX, &all[i].data, &all[i].len);
+            if (r == -ENOENT) /* built into this kernel */
+                r = all[i].written = true;
+            if (r >= 0)
+                r = each_dependency(all, i, see_needed);
+            if (r < 0)
+                return r;
+        }
+    return 0;
+}
+
+/* Each after all that it depends on. */
+static int write_modules(int to_fd, struct module all[MODULES])
+{
+    int count = 0;
+    for (int pass = 0; pass < MODULES; pass++)
+        for (int i = 0; i < MODULES; i++) {
+            if (!all[i].needed || all[i].written)
+                continue;
+            int r = each_dependency(all, i, see_written);
+            if (r == -EAGAIN)
+                continue;
+            char name[16];
+            snprintf(name, sizeof name, "%02d", count++);
+            r = r < 0 ? r : write_new(to_fd, name, all[i].data, all[i].len);
+            if (r < 0)
+                return r;
+            all[i].written = true;
+        }
+    for (int i = 0; i < MODULES; i++)
+        if (all[i].needed && !all[i].written)
+            return -ELOOP;
     return 0;
 }
 
@@ -103,16 +142,14 @@ static int copy_modules(struct era_image_work *work, const char *version, int to
         return -ENOMEM;
     if (mkdirat(to_fd, "modules", 0755) < 0)
         return -errno;
-    struct copy copy = {0};
-    copy.from_fd = era_open_beneath(work->fd, path, O_RDONLY | O_DIRECTORY, 0);
-    copy.to_fd = era_open_beneath(to_fd, "modules", O_RDONLY | O_DIRECTORY, 0);
-    int r = copy.from_fd < 0 ? copy.from_fd : copy.to_fd < 0 ? copy.to_fd : 0;
-    for (size_t i = 0; r >= 0 && i < sizeof wanted / sizeof wanted[0]; i++) {
-        int index = find_module(wanted[i], strlen(wanted[i]));
-        r = index < 0 ? index : copy_module(&copy, index, 0);
-    }
-    era_closep(&copy.from_fd);
-    era_closep(&copy.to_fd);
+    _cleanup_close_ int from = era_open_beneath(work->fd, path, O_RDONLY | O_DIRECTORY, 0);
+    _cleanup_close_ int to = era_open_beneath(to_fd, "modules", O_RDONLY | O_DIRECTORY, 0);
+    struct module all[MODULES] = {0};
+    int r = from < 0 ? from : to < 0 ? to : read_modules(from, all);
+    if (r >= 0)
+        r = write_modules(to, all);
+    for (int i = 0; i < MODULES; i++)
+        free(all[i].data);
     return r;
 }
 

@@ -36,6 +36,11 @@ int era_image_build(struct era *era, const char *language, bool rebuild, struct 
     int r = service_images(era, err);
     if (r >= 0)
         r = era_image_store_build(era->images, era_language_name(parsed), rebuild, &info, err);
+    /* Guests' kernel as well, which has its own bugs mended; where nobody uses one, none is fetched. */
+    if (r >= 0 && rebuild && era_image_store_has_kernel(era->images))
+        r = era_image_store_kernel(era->images, true, NULL, err);
+    if (r < 0)
+        era_image_info_free(info);
     return r < 0 ? r : wrap(info, ret_image, err);
 }
 

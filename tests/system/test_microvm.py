@@ -210,6 +210,20 @@ def test_templates_stay_within_their_budget(agent: Agent) -> None:
         other.clean()
 
 
+def test_a_repacked_image_has_a_template_of_its_own(agent: Agent, machine: Machine) -> None:
+    """A saved machine remembers where in the file of its image things are."""
+    before = set(templates_of(agent))
+    packed = next((agent.state / "images").glob("agent%2Fpython*/rootfs.erofs"))
+    packed.unlink()
+    other = Machine(agent)
+    try:
+        assert other.sh("python3 -c 'print(6 * 7)'") == "42\n"
+        assert len(set(templates_of(agent)) - before) == 1
+        assert machine.sh("echo well") == "well\n"
+    finally:
+        other.clean()
+
+
 def test_doctor_says_what_is_known_of_kvm(agent: Agent, machine: Machine) -> None:
     """Whatever it is: it was tried, or there is none."""
     checks = {check["name"]: check for check in agent.run("doctor", check=True).json()["checks"]}

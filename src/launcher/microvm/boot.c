@@ -71,7 +71,7 @@ static int take_frame(struct qemu *qemu, struct era_buffer *in, struct era_error
 static int take_event(struct qemu *qemu, struct era_error *err)
 {
     static const char *const ends[] = {"STOP", "SHUTDOWN", "RESET", "GUEST_PANICKED"};
-    struct qmp_line line;
+    struct qmp_line line = {0};
     int r = monitor_read(qemu, era_clock_monotonic_ns() + 1000000000, &line);
     if (r < 0)
         return qemu_fail(qemu, r, "booting", err);

@@ -64,6 +64,9 @@ int template_key(const struct era_guest_config *config, const struct machine_spe
                        spec->mem_mib, spec->network, spec->warm != NULL ? spec->warm : "");
     if (r >= 0)
         r = append_file(key.text, sizeof key.text, "kernel", kernel_file);
+    /* The machine remembers where in this very file things are. */
+    if (r >= 0)
+        r = append_file(key.text, sizeof key.text, "disk", config->image_file);
     if (r >= 0)
         r = append_file(key.text, sizeof key.text, "init", config->init_path);
     if (r >= 0)

@@ -49,7 +49,7 @@ int monitor_read(struct qemu *qemu, int64_t deadline_ns, struct qmp_line *ret_li
 static int await_answer(struct qemu *qemu, const char *command, int64_t deadline_ns, struct era_error *err)
 {
     for (;;) {
-        struct qmp_line line;
+        struct qmp_line line = {0};
         int r = monitor_read(qemu, deadline_ns, &line);
         if (r < 0)
             return qemu_fail(qemu, r, command, err);
@@ -91,7 +91,7 @@ int monitor_ask(struct qemu *qemu, const char *command, const struct qmp_member 
 int monitor_await(struct qemu *qemu, const char *event, const char *status, int64_t deadline_ns, struct era_error *err)
 {
     for (;;) {
-        struct qmp_line line;
+        struct qmp_line line = {0};
         int r = monitor_read(qemu, deadline_ns, &line);
         if (r < 0)
             return qemu_fail(qemu, r, event, err);

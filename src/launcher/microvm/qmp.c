@@ -62,43 +62,58 @@ static void read_string(struct scanner *s, char *to, size_t size)
 static void skip_word(struct scanner *s)
 {
     const char *from = s->at;
-    while (s->at < s->end && strchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE", *s->at) != NULL && *s->at != '\0')
+    while (s->at < s->end && *s->at != '\0' && strchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE", *s->at) != NULL)
         s->at++;
     if (s->at == from)
         s->failed = true;
 }
 
-static void skip_value(struct scanner *s, int depth);
-
-static void skip_members(struct scanner *s, int depth, char closing)
+/* A member's name, before its value; elements of an array have none. */
+static void skip_key(struct scanner *s, char closing)
 {
     char ignored[2];
-    if (take(s, closing))
+    if (closing != '}')
         return;
-    do {
-        if (closing == '}') {
-            read_string(s, ignored, sizeof ignored);
-            expect(s, ':');
-        }
-        skip_value(s, depth + 1);
-    } while (!s->failed && take(s, ','));
-    expect(s, closing);
+    read_string(s, ignored, sizeof ignored);
+    expect(s, ':');
 }
 
-static void skip_value(struct scanner *s, int depth)
+/* Opens an object or an array: false when it is empty, and so over already. */
+static bool enter(struct scanner *s, char closing)
 {
+    if (take(s, closing))
+        return false;
+    skip_key(s, closing);
+    return true;
+}
+
+/* Any value. What is open is kept in a stack of what will close it. */
+static void skip_value(struct scanner *s)
+{
+    char closing[DEPTH_MAX];
     char ignored[2];
-    skip_space(s);
-    if (depth > DEPTH_MAX || s->at == s->end)
-        s->failed = true;
-    else if (*s->at == '"')
-        read_string(s, ignored, sizeof ignored);
-    else if (take(s, '{'))
-        skip_members(s, depth, '}');
-    else if (take(s, '['))
-        skip_members(s, depth, ']');
-    else
-        skip_word(s);
+    int depth = 0;
+    do {
+        char opened = '\0';
+        if (take(s, '{'))
+            opened = '}';
+        else if (take(s, '['))
+            opened = ']';
+        if (opened != '\0' && depth == DEPTH_MAX)
+            s->failed = true;
+        else if (opened != '\0' && enter(s, opened)) {
+            closing[depth++] = opened;
+            continue;
+        } else if (opened == '\0' && s->at < s->end && *s->at == '"')
+            read_string(s, ignored, sizeof ignored);
+        else if (opened == '\0')
+            skip_word(s);
+        /* A value is over: another one follows, or what holds it is over as well. */
+        while (!s->failed && depth > 0 && !take(s, ','))
+            expect(s, closing[--depth]);
+        if (depth > 0)
+            skip_key(s, closing[depth - 1]);
+    } while (!s->failed && depth > 0);
 }
 
 /* The members of an object one level down: its "status" and "desc". */
@@ -106,7 +121,7 @@ static void read_details(struct scanner *s, struct qmp_line *line)
 {
     char key[QMP_WORD_MAX];
     if (!take(s, '{')) {
-        skip_value(s, 1);
+        skip_value(s);
         return;
     }
     if (take(s, '}'))
@@ -121,7 +136,7 @@ static void read_details(struct scanner *s, struct qmp_line *line)
         else if (text && era_str_eq(key, "desc"))
             read_string(s, line->text, sizeof line->text);
         else
-            skip_value(s, 2);
+            skip_value(s);
     } while (!s->failed && take(s, ','));
     expect(s, '}');
 }

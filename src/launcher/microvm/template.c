@@ -166,6 +166,7 @@ static int fill(const struct making *making, int dirfd, struct era_error *err)
     if (making->spec->network && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, wire) < 0)
         return era_error_errno(err, errno, "cannot make a socket pair");
     _cleanup_close_ int our_wire = wire[0];
+    (void)our_wire; /* only held */
     _cleanup_close_ int their_wire = wire[1];
     struct machine_spec spec = *making->spec;
     spec.clone = spec.volume = false;
@@ -181,19 +182,36 @@ static int fill(const struct making *making, int dirfd, struct era_error *err)
     return boot_and_save(&start, state, err);
 }
 
-static int make(const struct making *making, int templates_fd, struct era_error *err)
+/* In .new-<name>, which it opens, empty. We are the maker: what is left of an earlier try is nobody's. */
+static int open_new(int templates_fd, const char *temporary)
 {
-    char temporary[NAME_SIZE];
-    snprintf(temporary, sizeof temporary, ".new-%s", making->key->name);
-    /* We are the maker: what is left of an earlier try is nobody's. */
     (void)era_remove_tree_at(templates_fd, temporary);
     if (mkdirat(templates_fd, temporary, 0700) < 0)
-        return era_error_errno(err, errno, "cannot make a template");
-    _cleanup_close_ int dirfd = openat(templates_fd, temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int r = dirfd < 0 ? era_error_errno(err, errno, "cannot make a template") : fill(making, dirfd, err);
+        return -errno;
+    return open_folder(templates_fd, temporary);
+}
+
+static int make_once(const struct making *making, int templates_fd, const char *temporary, struct era_error *err)
+{
+    _cleanup_close_ int dirfd = open_new(templates_fd, temporary);
+    int r = dirfd < 0 ? era_error_errno(err, -dirfd, "cannot make a template") : fill(making, dirfd, err);
     if (r >= 0 && (r = manifest_write(dirfd, making->key)) < 0)
         r = era_error_set(err, -r, r == -ENOSPC || r == -EDQUOT ? "disk_full" : "vm_start_failed",
                           "cannot save a template: %s", strerror(-r));
+    return r;
+}
+
+static int make(const struct making *making, int templates_fd, struct era_error *err)
+{
+    char temporary[NAME_SIZE];
+    struct era_error why = {0};
+    snprintf(temporary, sizeof temporary, ".new-%s", making->key->name);
+    int r = make_once(making, templates_fd, temporary, &why);
+    /* An emulated machine that hardly gets a processor can miss its own timers, and give up. */
+    if (r < 0 && !making->spec->kvm && era_error_is(&why, "vm_start_failed"))
+        r = make_once(making, templates_fd, temporary, &why);
+    if (r < 0 && err != NULL)
+        *err = why;
     if (r >= 0)
         (void)era_remove_tree_at(templates_fd, making->key->name);
     if (r >= 0 && renameat(templates_fd, temporary, templates_fd, making->key->name) < 0)
