@@ -33,13 +33,24 @@ def pytest_configure(config: pytest.Config) -> None:
     """The markers of this suite."""
     config.addinivalue_line("markers", "as_root: promises what holds for root alone; another user does not run it")
     config.addinivalue_line("markers", "slow_emulated: takes long under emulation, and script/test --vm leaves it out")
+    config.addinivalue_line("markers", "namespace_only(reason): left out when AGENT_TEST_LAUNCHER is microvm")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Takes out what is promised to root alone."""
+    """Takes out what is promised to root alone, and of another launcher than the one that is tried."""
+    unwanted = set()
     if os.geteuid() != 0:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("as_root")])
-        items[:] = [item for item in items if not item.get_closest_marker("as_root")]
+        unwanted.add("as_root")
+    if os.environ.get("AGENT_TEST_LAUNCHER") == "microvm":
+        unwanted.add("namespace_only")
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in unwanted)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def namespace_only(reason: str) -> pytest.MarkDecorator:
+    """For a test of what guests in namespaces do and others need not: docs/launchers.md says the same."""
+    return pytest.mark.namespace_only(reason=reason)
 
 
 @dataclasses.dataclass
@@ -73,25 +84,6 @@ class Result:
         error = json.loads(lines[0])
         assert error["level"] == "error" and error["code"] and error["message"]
         return error
-
-
-def namespace_only(reason: str) -> pytest.MarkDecorator:
-    """For a test of what guests in namespaces do and others need not: docs/launchers.md says the same."""
-    return pytest.mark.namespace_only(reason=reason)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Makes the mark known."""
-    config.addinivalue_line("markers", "namespace_only(reason): left out when AGENT_TEST_LAUNCHER is microvm")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is promised of another launcher than the one that is tried."""
-    if os.environ.get("AGENT_TEST_LAUNCHER") != "microvm":
-        return
-    left_out = [item for item in items if item.get_closest_marker("namespace_only") is not None]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
 
 
 class Agent:

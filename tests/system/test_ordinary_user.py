@@ -304,7 +304,9 @@ def test_forbidden_namespaces_are_explained(user: User) -> None:
     assert error["code"] == "launcher_unavailable"
     assert "sysctl -w user.max_user_namespaces=" in error["message"]
     checks = {check["name"]: check for check in doctor.json()["checks"]}
-    assert doctor.code == 1 and "sysctl -w user.max_user_namespaces=" in checks["namespaces"]["detail"]
+    assert "sysctl -w user.max_user_namespaces=" in checks["namespaces"]["detail"]
+    # A machine can be emulated without namespaces, where its kernel can be had.
+    assert (doctor.json()["launcher"], doctor.code) in (("", 1), ("microvm", 0))
 
 
 def test_root_of_a_user_namespace_is_an_ordinary_user(user: User) -> None:
