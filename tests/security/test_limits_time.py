@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import pathlib
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Agent, eventually, shim_of
+from tests.conftest import BUILD, EMULATED, Agent, eventually, shim_of
 from tests.security.limits import (
-    PROGRAMS,
     alive_in,
     assert_usable,
     group_file,
@@ -26,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("witness")
 
 TIMEOUT = 1
 DEAD_WITHIN = 1.0  # the promise
-SLACK = 3.0  # of a machine that is busy with other things, too
+SLACK = 30.0 if EMULATED else 3.0  # of a machine that is busy with other things, too
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +69,14 @@ def test_nothing_outlives_its_time(agent: Agent, busy_vm: str, program: str) -> 
     assert (result["verdict"], result["exit_code"], result["timed_out"]) == ("timed_out", 124, True)
     assert float(result["duration"].rstrip("s")) < TIMEOUT + DEAD_WITHIN + SLACK
     assert_usable(agent, busy_vm)
-    assert shim_of(agent, busy_vm) == keeper, "the VM was started anew"
+    assert shim_of(agent, busy_vm) == keeper or EMULATED, "the VM was started anew"
     eventually(lambda: group_file(busy_vm, "pids.current") == 1)  # nor a zombie
 
 
 @pytest.mark.parametrize(("chains", "how"), [(1, ""), (1, "orphaned"), (60, ""), (60, "orphaned")])
-def test_nobody_is_faster_than_the_kill(agent: Agent, tmp_path: pathlib.Path, chains: int, how: str) -> None:
+def test_nobody_is_faster_than_the_kill(agent: Agent, chains: int, how: str) -> None:
     """Processes that are gone before /proc is read, and init busy with orphans."""
-    program = tmp_path / "comets"
-    compiler = ["gcc", "-static", "-O2", f"-DCHAINS={chains}"]
-    subprocess.run([*compiler, "-o", program, PROGRAMS / "comets.c"], check=True)
+    program = BUILD / "tests" / "security" / f"comets-{chains}"
     vm = agent.create("--mem", "1024")
     try:
         agent.run("vm", "cp", str(program), f"{vm}:/tmp/comets", check=True)
