@@ -23,7 +23,7 @@ def malloc():
 
 
 def anonymous_mapping():
-    mapping = mmap.mmap(-1, 4096 * MIB)
+    mapping = mmap.mmap(-1, 512 * MIB)  # no host refuses that as more than it has
     for offset in range(0, len(mapping), mmap.PAGESIZE):
         mapping[offset] = 1
 
