@@ -30,8 +30,12 @@ def anonymous_mapping():
 
 def locked_mapping():
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.getrlimit(resource.RLIMIT_MEMLOCK)[1],) * 2)
-    libc.mlockall(3)
-    anonymous_mapping()
+    kept = []
+    while True:
+        kept.append(mmap.mmap(-1, MIB))
+        address = ctypes.addressof(ctypes.c_char.from_buffer(kept[-1]))
+        libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(MIB))  # which that limit ends before memory does, or after
+        kept[-1].write(b"x" * MIB)
 
 
 def memfd():
@@ -94,15 +98,20 @@ def sockets_without_end():
 
 
 def in_many_processes(work):
-    """One process has too few descriptors for this; its children take what is there, keep it, and die with it."""
+    """One may have too few descriptors for this: each takes what it can and keeps it, then comes the next. All die with us."""
     for _ in range(100):
+        killed, full = os.pipe()
         if os.fork() == 0:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             try:
                 work()
             except OSError:
+                os.write(full, b"x")
                 signal.pause()
-    os.wait()
+        os.close(full)
+        if os.read(killed, 1) == b"":
+            break
+        os.close(killed)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
