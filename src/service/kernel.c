@@ -76,8 +76,10 @@ int kernel_prepare(struct era *era, const struct era_vm_ask *ask, const struct e
         return era_error_oom(err);
     _cleanup_free_ char *qemu = NULL;
     if (era_process_find("/usr/bin:/usr/local/bin", "qemu-system-x86_64", &qemu) < 0)
-        return era_error_set(err, ENOENT, "launcher_unavailable",
-                             "the launcher microvm needs QEMU; install the package qemu-system-x86");
+        return launch->launcher == ERA_LAUNCHER_AUTO
+                   ? 0 /* which has no choice then */
+                   : era_error_set(err, ENOENT, "launcher_unavailable",
+                                   "the launcher microvm needs QEMU; install the package qemu-system-x86");
     int r = find_kernel(era, &kernel, err);
     if (r >= 0)
         r = era_image_store_flatten(era->images, ask->image, &file, err);
