@@ -54,6 +54,7 @@ struct era_guest {
     const struct era_guest_ops *ops;
     int control_fd; /* owned: a stream of frames to era-init */
     int pid_fd;     /* owned: readable once the guest is dead */
+    bool foreign;   /* of another uid than the caller's, who needs CAP_KILL to end it */
     char unenforced[ERA_UNENFORCED_MAX];
     bool ready; /* it has said READY; else that is still to come */
 };

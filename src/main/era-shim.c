@@ -71,7 +71,7 @@ int main(int argc, char **argv)
     shim_launch(&shim); /* comes back with a guest, or not at all */
     if (shim.guest == NULL)
         return 1;
-    if (shim_confine(shim.launcher) < 0) {
+    if (shim_confine(shim.launcher, shim.guest) < 0) {
         shim.guest->ops->free(shim.guest);
         return 1;
     }

@@ -162,6 +162,6 @@ void client_finish(struct shim *shim, struct client *client); /* flushes what it
 void client_free(struct shim *shim, struct client *client);
 
 /* confine.c: gives up what is not needed once the guest runs. */
-int shim_confine(const struct era_launcher *launcher);
+int shim_confine(const struct era_launcher *launcher, const struct era_guest *guest);
 
 #endif

@@ -174,21 +174,28 @@ static int give_birth(struct namespace_guest *guest, const struct child_plan *pl
     const unsigned long flags =
         CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD;
     int pid_fd = -EBADF;
+    int r = plan->privileged ? owner_assume(plan->config->uid_slot) : 0;
+    if (r < 0)
+        return era_error_set(err, -r, "launcher_unavailable", "root may not act for the guest (%s): it needs %s",
+                             strerror(-r), "CAP_SETUID and CAP_KILL");
+    guest->head.foreign = plan->privileged;
     pid_t pid = clone_into(flags, plan->cgroups->birth_fd, &pid_fd);
     bool born_outside = pid < 0 && errno == ENOSYS; /* a kernel, or a filter around us, without clone3 */
     if (born_outside)
         pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, &pid_fd, NULL, 0);
     if (pid == 0)
         child_main(plan);
+    int errnum = errno;
+    if (plan->privileged)
+        owner_leave();
     if (pid < 0) {
-        int errnum = errno;
         bool forbidden = errnum == EPERM || errnum == ENOSPC || errnum == EUSERS;
         return era_error_set(err, errnum, "launcher_unavailable", "the kernel refuses namespaces: %s%s%s",
                              strerror(errnum), forbidden ? "; " : "", forbidden ? kernel_why_no_namespaces() : "");
     }
     guest->pid = pid;
     guest->head.pid_fd = pid_fd;
-    int r = born_outside ? cgroup_attach(plan->cgroups, pid) : 0;
+    r = born_outside ? cgroup_attach(plan->cgroups, pid) : 0;
     return r < 0 ? era_error_set(err, -r, "vm_start_failed", "cannot move the guest into its control group: %s",
                                  strerror(-r))
                  : 0;

@@ -42,6 +42,12 @@ uid_t idmap_base(uint32_t slot);
 /* Maps 0.. of the child's user namespace: to the slot's range by root, else to the caller (and his subuids). */
 int idmap_write(pid_t child, uint32_t slot, bool privileged, struct era_error *err);
 
+/* ---- owner.c ------------------------------------------------------------ */
+
+/* As root: from here to owner_leave() what is made is made by the first uid of a slot's range. 0 or -errno. */
+int owner_assume(uint32_t slot);
+void owner_leave(void);
+
 /* ---- root.c, volume.c --------------------------------------------------- */
 
 /* The overlay. `userns_fd` < 0: in the child, unprivileged. The working directory must be the VM's own folder. */

@@ -3,8 +3,8 @@
  * seccomp_keeper.h - which system calls the shim of a namespace guest may use
  * from the moment on that its guest runs. It parses what a guest says: should
  * that be its undoing, there is no program that it could start, no socket that
- * it could open, no process but its own guest that it could signal, and
- * nothing that it could trace, mount or map ids with. Everything else is EPERM.
+ * it could open, and nothing that it could trace, mount or map ids with.
+ * Everything else is EPERM.
  *
  * Read by gen_seccomp, as seccomp_rules.h is.
  */
