@@ -147,7 +147,7 @@ const char *era_vm_network(const struct era_vm *vm);
 bool era_vm_persist(const struct era_vm *vm);
 const char *era_vm_volume(const struct era_vm *vm); /* "" without a volume */
 const char *era_vm_launcher(const struct era_vm *vm);
-const char *era_vm_status(const struct era_vm *vm);     /* provisioning, ready, running, stopped, failed */
+const char *era_vm_status(const struct era_vm *vm);     /* provisioning, ready, running, paused, stopped, failed */
 const char *era_vm_unenforced(const struct era_vm *vm); /* "" or comma-separated limits: "memory,cpu" */
 int64_t era_vm_created_at_ns(const struct era_vm *vm);  /* nanoseconds since the Unix epoch */
 int64_t era_vm_last_run_at_ns(const struct era_vm *vm); /* 0 before the first run */
@@ -157,6 +157,14 @@ int era_vm_stop(struct era *era, const char *id, struct era_error *err);
 
 /* Stops the VM and removes all of it; with keep_persist its volume stays. */
 int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_error *err);
+
+/*
+ * Has a VM stand still, and go on: its processes do not notice, but by the clock; the time of its runs stands still
+ * with it. A command for one that stands still is refused with vm_paused. 0 also when it is so already.
+ * Errors: vm_not_found, vm_not_running, vm_busy, not_supported (by its launcher: only microvm can).
+ */
+int era_vm_pause(struct era *era, const char *id, struct era_error *err);
+int era_vm_resume(struct era *era, const char *id, struct era_error *err);
 
 /* ---- running commands --------------------------------------------------- */
 

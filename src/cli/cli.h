@@ -197,6 +197,8 @@ int vm_show(const struct invocation *invocation);
 int vm_logs(const struct invocation *invocation);
 int vm_cp(const struct invocation *invocation);
 int vm_stop(const struct invocation *invocation);
+int vm_pause(const struct invocation *invocation);
+int vm_resume(const struct invocation *invocation);
 int vm_clean(const struct invocation *invocation);
 int image_build(const struct invocation *invocation);
 int image_pull(const struct invocation *invocation);

@@ -62,7 +62,7 @@ static const struct option shell_options[] = {
 };
 
 static const struct option vm_list_options[] = {
-    {"status", "STATUS", "only VMs of this status", "provisioning|ready|running|stopped|failed", false, false},
+    {"status", "STATUS", "only VMs of this status", "provisioning|ready|running|paused|stopped|failed", false, false},
     {"all", NULL, "also stopped and failed VMs", NULL, false, false},
     {"quiet", NULL, "print ids only (-q)", NULL, false, false},
     {"output", "FORMAT", "json or table (table on a terminal)", "json|table", false, false},
@@ -78,6 +78,12 @@ static const struct option logs_options[] = {
 };
 
 static const struct option stop_options[] = {
+    {"vm", "ID", "a VM", NULL, false, true},
+    {"all", NULL, "all VMs", NULL, false, false},
+    {0},
+};
+
+static const struct option pause_options[] = {
     {"vm", "ID", "a VM", NULL, false, true},
     {"all", NULL, "all VMs", NULL, false, false},
     {0},
@@ -163,6 +169,12 @@ const struct command cli_commands[] = {
      "Processes get SIGTERM and two seconds. What was written outside of the volume is gone. Stopping a stopped VM "
      "succeeds.",
      NULL, stop_options, NULL, vm_stop},
+    {"vm", "pause", "have VMs stand still", NULL, 0, false, false,
+     "Their processes do not notice, but by the clock, and the time of what runs stands still with them. A command for "
+     "a paused VM is refused. Needs the microvm launcher.",
+     "agent vm pause --vm ID", pause_options, NULL, vm_pause},
+    {"vm", "resume", "have paused VMs go on", NULL, 0, false, false, "Resuming a VM that is not paused succeeds.", NULL,
+     pause_options, NULL, vm_resume},
     {"vm", "clean", "stop VMs and remove all of them", NULL, 0, false, false,
      "Removes everything that a VM left on the host, and its record. Its volume goes too, unless --keep-persist is "
      "given.",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vm stop and vm clean: the same walk over VMs with another end. */
+/* vm stop, pause, resume and clean: the same walk over VMs with another end. */
 #include "cli/cli.h"
 
 static int stop_one(struct era *era, const struct invocation *invocation, const char *id, struct era_error *err)
@@ -11,6 +11,18 @@ static int stop_one(struct era *era, const struct invocation *invocation, const 
 static int clean_one(struct era *era, const struct invocation *invocation, const char *id, struct era_error *err)
 {
     return era_vm_clean(era, id, option_given(invocation, "keep-persist"), err);
+}
+
+static int pause_one(struct era *era, const struct invocation *invocation, const char *id, struct era_error *err)
+{
+    (void)invocation;
+    return era_vm_pause(era, id, err);
+}
+
+static int resume_one(struct era *era, const struct invocation *invocation, const char *id, struct era_error *err)
+{
+    (void)invocation;
+    return era_vm_resume(era, id, err);
 }
 
 /* Goes on after a failure; the last failure's status is the answer. */
@@ -43,4 +55,14 @@ int vm_stop(const struct invocation *invocation)
 int vm_clean(const struct invocation *invocation)
 {
     return each(invocation, "vm cleaned", clean_one);
+}
+
+int vm_pause(const struct invocation *invocation)
+{
+    return each(invocation, "vm paused", pause_one);
+}
+
+int vm_resume(const struct invocation *invocation)
+{
+    return each(invocation, "vm resumed", resume_one);
 }

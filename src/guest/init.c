@@ -191,6 +191,30 @@ static void set_clock(struct guest *guest, const struct era_frame *frame)
         _exit(1);
 }
 
+/*
+ * Says STILL behind all that it has to say, and then nothing before the next frame: whoever saves the machine now,
+ * saves it with nothing half said. Does not handle anything else meanwhile.
+ */
+static void hold(struct guest *guest)
+{
+    int fd = guest->link.fd;
+    bool failed = era_frame_append(&guest->out, ERA_FRAME_STILL, 0, NULL, 0) < 0 || era_set_nonblock(fd, false) < 0;
+    if (!failed)
+        failed = era_buffer_flush(&guest->out, fd) < 0;
+    ssize_t n = failed ? -1 : era_buffer_fill(&guest->in, fd, 64 * 1024);
+    if (n <= 0)
+        machine_end(guest->machine);
+    (void)era_set_nonblock(fd, true);
+}
+
+static void go_on(struct guest *guest, const struct era_frame *frame)
+{
+    int64_t realtime_ns;
+    if (guest->machine == NULL || era_go_on_decode(frame, &realtime_ns) < 0)
+        _exit(1);
+    (void)machine_set_clock(realtime_ns);
+}
+
 static void handle_frame(struct guest *guest, const struct era_frame *frame)
 {
     uint32_t grace_ms;
@@ -200,6 +224,10 @@ static void handle_frame(struct guest *guest, const struct era_frame *frame)
         identify(guest, frame);
     } else if (frame->type == ERA_FRAME_CLOCK) {
         set_clock(guest, frame);
+    } else if (frame->type == ERA_FRAME_HOLD) {
+        hold(guest);
+    } else if (frame->type == ERA_FRAME_GO_ON) {
+        go_on(guest, frame);
     } else if (frame->type == ERA_FRAME_SHUTDOWN) {
         if (era_u32_decode(frame, &grace_ms) < 0)
             _exit(1);

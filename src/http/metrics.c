@@ -89,7 +89,7 @@ static void put_requests(struct era_buffer *to, const struct metrics *metrics)
         }
 }
 
-static const char *const vm_statuses[] = {"provisioning", "ready", "running", "stopped", "failed"};
+static const char *const vm_statuses[] = {"provisioning", "ready", "running", "stopped", "failed", "paused"};
 static const char *const launchers[] = {"auto", "namespace", "microvm"};
 enum { VM_STATUSES = 5, LAUNCHERS = 3 };
 

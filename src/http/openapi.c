@@ -28,9 +28,8 @@ static const struct {
            ",\"language\":{\"enum\":[\"python\",\"node\"]},\"rootfs_image\":" STRING ",\"cpu_count\":" COUNT
            ",\"memory_mib\":" COUNT
            ",\"network_mode\":{\"enum\":[\"none\",\"allow_all\"]},\"persist\":{\"type\":\"boolean\"},"
-           "\"launcher\":" STRING
-           ",\"status\":{\"enum\":[\"provisioning\",\"ready\",\"running\",\"stopped\",\"failed\"]},\"created_at\":" TIME
-           ",\"last_run_at\":" TIME_OR_NULL ",\"volume\":" STRING
+           "\"launcher\":" STRING ",\"status\":{\"enum\":[\"provisioning\",\"ready\",\"running\",\"paused\","
+           "\"stopped\",\"failed\"]},\"created_at\":" TIME ",\"last_run_at\":" TIME_OR_NULL ",\"volume\":" STRING
            ",\"unenforced\":{\"type\":\"array\",\"items\":" STRING "}}}"},
     {"VmList",
      "{\"type\":\"object\",\"required\":[\"vms\",\"count\"],\"properties\":{\"vms\":{\"type\":\"array\",\"items\":" REF(
@@ -73,7 +72,7 @@ static const struct {
     {"id", "{\"type\":\"string\",\"pattern\":\"^(python|node)-[0-9]{1,20}$\"}"},
     {"path",
      "{\"type\":\"string\",\"description\":\"the path in the VM, without its first slash; it may hold slashes\"}"},
-    {"status", "{\"enum\":[\"provisioning\",\"ready\",\"running\",\"stopped\",\"failed\"]}"},
+    {"status", "{\"enum\":[\"provisioning\",\"ready\",\"running\",\"paused\",\"stopped\",\"failed\"]}"},
     {"limit", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}"},
     {"cursor", STRING},
     {"keep_persist", "{\"type\":\"boolean\",\"default\":false}"},

@@ -40,6 +40,12 @@ struct era_guest_config {
 
 struct era_guest;
 
+/*
+ * A guest is saved in three steps, since only in the second it has to stand still: what can be done before, what
+ * must be done then, and what may wait.
+ */
+enum era_save_step { ERA_SAVE_BEFORE, ERA_SAVE_STILL, ERA_SAVE_AFTER };
+
 struct era_guest_ops {
     /* Ends the guest at once; harmless when it is dead. */
     void (*kill)(struct era_guest *guest);
@@ -47,6 +53,11 @@ struct era_guest_ops {
     uint64_t (*oom_kills)(const struct era_guest *guest);
     /* Gives back what the host lent: control groups, helpers. The guest must be dead. */
     void (*free)(struct era_guest *guest);
+    /* The guest stands still, and goes on. NULL: this launcher cannot, which is the error not_supported. */
+    int (*pause)(struct era_guest *guest, struct era_error *err);
+    int (*resume)(struct era_guest *guest, struct era_error *err);
+    /* Saves it in the folder dirfd, so that era_guest_config.snapshot_path can lead there; NULL as above. disk_full. */
+    int (*save)(struct era_guest *guest, int dirfd, enum era_save_step step, struct era_error *err);
 };
 
 /* The head of every launcher's own object. */

@@ -122,6 +122,8 @@ int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error
     int r = reconcile_runs(era, record->id, alive, &running, err);
     if (r >= 0 && running && record->status == ERA_VM_READY)
         record->status = ERA_VM_RUNNING;
+    if (r >= 0 && alive && record->paused && (record->status == ERA_VM_READY || record->status == ERA_VM_RUNNING))
+        record->status = ERA_VM_PAUSED;
     return r;
 }
 

@@ -123,6 +123,8 @@ void shim_abandon(struct shim_launch *launch); /* it ends, with its guest */
 int shim_connect(int folder_fd);
 /* Ends the VM; returns when the shim is gone. grace_ms 0: at once. */
 int shim_stop(int folder_fd, uint32_t grace_ms, struct era_error *err);
+/* Asks for something that is answered by DONE: type, and text (which may be "") as its payload. vm_not_running. */
+int shim_ask(int folder_fd, enum era_frame_type type, const char *text, int timeout_ms, struct era_error *err);
 /* Waits for one that ends by itself. vm_busy: it does not. */
 int shim_await_end(int folder_fd, struct era_error *err);
 /* Removes what a killed shim left on the host. */
@@ -143,6 +145,8 @@ void reconcile_run(struct era *era, const char *vm_id, const char *run_id, bool 
 
 /* The record, checked and reconciled: invalid_argument, vm_not_found. */
 int vm_find(struct era *era, const char *id, struct era_vm_record *ret_record, struct era_error *err);
+/* Opens the folder of a VM and takes it for oneself, as whoever starts or ends it does. vm_busy as well. */
+int vm_seize(struct era *era, const char *id, int *ret_folder, int *ret_op, struct era_error *err);
 /* A connection to its shim; a stopped VM is started. */
 int vm_connect(struct era *era, const char *id, struct era_error *err);
 

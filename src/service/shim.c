@@ -321,6 +321,42 @@ int shim_connect(int folder_fd)
     return era_take_fd(&fd);
 }
 
+/* DONE, or why not. */
+static int await_done(int fd, int timeout_ms, struct era_error *err)
+{
+    struct era_buffer in = {0};
+    struct era_frame frame;
+    struct era_error told;
+    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
+    ssize_t taken = 0;
+    while ((taken = era_frame_decode(era_buffer_data(&in), era_buffer_len(&in), &frame)) == 0 &&
+           await_input(fd, deadline_ns) == 0 && era_buffer_fill(&in, fd, 4096) > 0)
+        ;
+    int r = 0;
+    if (taken > 0 && frame.type == ERA_FRAME_ERROR && era_error_decode(&frame, &told) >= 0) {
+        if (err != NULL)
+            *err = told;
+        r = -told.errnum;
+    } else if (taken <= 0 || frame.type != ERA_FRAME_DONE) {
+        r = era_error_set(err, EPIPE, "vm_busy", "the VM's shim ended, or does not answer");
+    }
+    era_buffer_clear(&in);
+    return r;
+}
+
+int shim_ask(int folder_fd, enum era_frame_type type, const char *text, int timeout_ms, struct era_error *err)
+{
+    _cleanup_close_ int fd = shim_connect(folder_fd);
+    if (fd < 0)
+        return era_error_set(err, ESRCH, "vm_not_running", "the VM is not running");
+    struct era_buffer out = {0};
+    int r = era_frame_append(&out, type, 0, text, strlen(text));
+    if (r >= 0)
+        r = era_buffer_flush(&out, fd);
+    era_buffer_clear(&out);
+    return r < 0 ? era_error_set(err, EPIPE, "vm_busy", "the VM's shim ended") : await_done(fd, timeout_ms, err);
+}
+
 /* Until the peer says STOPPED or closes; -ETIMEDOUT. */
 static int await_stopped(int fd, int64_t deadline_ns)
 {

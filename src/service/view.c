@@ -4,6 +4,21 @@
 
 #include "service/service.h"
 
+int era_vm_get(struct era *era, const char *id, struct era_vm **ret_vm, struct era_error *err)
+{
+    struct era_vm *vm = calloc(1, sizeof *vm);
+    if (vm == NULL)
+        return era_error_oom(err);
+    vm->owner_lock = vm->owner_fd = -EBADF;
+    int r = vm_find(era, id, &vm->record, err);
+    if (r < 0) {
+        free(vm);
+        return r;
+    }
+    *ret_vm = vm;
+    return 0;
+}
+
 void era_vm_free(struct era_vm *vm)
 {
     if (vm == NULL)

@@ -275,27 +275,9 @@ int vm_connect(struct era *era, const char *id, struct era_error *err)
     return r < 0 ? r : fd;
 }
 
-/* ---- look --------------------------------------------------------------- */
-
-int era_vm_get(struct era *era, const char *id, struct era_vm **ret_vm, struct era_error *err)
-{
-    struct era_vm *vm = calloc(1, sizeof *vm);
-    if (vm == NULL)
-        return era_error_oom(err);
-    vm->owner_lock = vm->owner_fd = -EBADF;
-    int r = vm_find(era, id, &vm->record, err);
-    if (r < 0) {
-        free(vm);
-        return r;
-    }
-    *ret_vm = vm;
-    return 0;
-}
-
 /* ---- stop, clean -------------------------------------------------------- */
 
-/* Opens the folder and takes the VM for oneself. */
-static int seize(struct era *era, const char *id, int *ret_folder, int *ret_op, struct era_error *err)
+int vm_seize(struct era *era, const char *id, int *ret_folder, int *ret_op, struct era_error *err)
 {
     struct era_vm_record record;
     int r = vm_find(era, id, &record, err);
@@ -321,7 +303,7 @@ int era_vm_stop(struct era *era, const char *id, struct era_error *err)
 {
     _cleanup_close_ int folder = -EBADF;
     _cleanup_close_ int op = -EBADF;
-    int r = seize(era, id, &folder, &op, err);
+    int r = vm_seize(era, id, &folder, &op, err);
     ERA_POINT("stop.seized");
     if (r >= 0)
         r = shim_stop(folder, STOP_GRACE_MS, err);
@@ -347,7 +329,7 @@ int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_
 {
     _cleanup_close_ int folder = -EBADF;
     _cleanup_close_ int op = -EBADF;
-    int r = seize(era, id, &folder, &op, err);
+    int r = vm_seize(era, id, &folder, &op, err);
     ERA_POINT("clean.seized");
     if (r >= 0)
         r = shim_stop(folder, 0, err);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,7 +15,8 @@
 /* Which frames a client may send in which state; everything else ends the connection. */
 #define FRAME(type) (UINT64_C(1) << (type))
 static const uint64_t allowed[CLIENT_STATES] = {
-    [CLIENT_NEW] = FRAME(ERA_FRAME_RUN) | FRAME(ERA_FRAME_STOP),
+    [CLIENT_NEW] = FRAME(ERA_FRAME_RUN) | FRAME(ERA_FRAME_STOP) | FRAME(ERA_FRAME_PAUSE) | FRAME(ERA_FRAME_RESUME) |
+                   FRAME(ERA_FRAME_SNAPSHOT),
     [CLIENT_RUNNING] = FRAME(ERA_FRAME_STDIN) | FRAME(ERA_FRAME_STDIN_END) | FRAME(ERA_FRAME_RESIZE) |
                        FRAME(ERA_FRAME_SIGNAL) | FRAME(ERA_FRAME_WINDOW) | FRAME(ERA_FRAME_GO),
     [CLIENT_STOPPING] = 0,
@@ -113,6 +115,8 @@ static int begin_stop(struct shim *shim, struct client *client, const struct era
         return -EBADMSG;
     client->state = CLIENT_STOPPING;
     ERA_POINT("end.asked");
+    if (grace_ms != 0 && shim_resume(shim, NULL) < 0 && shim->paused_since_ns != 0)
+        grace_ms = 0; /* it hears no signal */
     int64_t deadline = era_clock_monotonic_ns() + (int64_t)(grace_ms + STOP_SLACK_MS) * 1000000;
     if (shim->stop_deadline_ns == 0 || deadline < shim->stop_deadline_ns)
         shim->stop_deadline_ns = deadline;
@@ -120,6 +124,26 @@ static int begin_stop(struct shim *shim, struct client *client, const struct era
         shim->guest->ops->kill(shim->guest);
     else
         (void)era_u32_append(&shim->to_guest, ERA_FRAME_SHUTDOWN, 0, grace_ms);
+    return 0;
+}
+
+/* Answered at once: the shim does nothing else meanwhile. */
+static int stand_still(struct shim *shim, struct client *client, const struct era_frame *frame)
+{
+    char path[ERA_PATH_MAX] = "";
+    struct era_error err = {0};
+    bool snapshot = frame->type == ERA_FRAME_SNAPSHOT;
+    if (frame->len >= sizeof path || snapshot != (frame->len > 0))
+        return -EBADMSG;
+    memcpy(path, frame->payload, frame->len);
+    int r = snapshot                         ? shim_snapshot(shim, path, &err)
+            : frame->type == ERA_FRAME_PAUSE ? shim_pause(shim, &err)
+                                             : shim_resume(shim, &err);
+    if (r < 0)
+        refuse(client, &err);
+    else
+        (void)era_frame_append(&client->out, ERA_FRAME_DONE, 0, NULL, 0);
+    client->state = CLIENT_DONE;
     return 0;
 }
 
@@ -189,6 +213,8 @@ static int handle_frame(struct shim *shim, struct client *client, const struct e
         return -EBADMSG;
     if (frame->type == ERA_FRAME_STOP)
         return begin_stop(shim, client, frame);
+    if (frame->type == ERA_FRAME_PAUSE || frame->type == ERA_FRAME_RESUME || frame->type == ERA_FRAME_SNAPSHOT)
+        return stand_still(shim, client, frame);
     if (frame->type == ERA_FRAME_RUN) {
         struct era_error err = {0};
         client->run = run_begin(shim, client, frame, &err);

@@ -51,7 +51,7 @@ static _Noreturn void guest_gone(struct shim *shim)
 }
 
 /* A guest that breaks the protocol is not worth talking to. */
-static void guest_hostile(struct shim *shim, const char *what)
+void shim_guest_hostile(struct shim *shim, const char *what)
 {
     era_log(ERA_LOG_WARN, "%s: the guest broke the protocol: %s", shim->launch.id, what);
     shim->guest->ops->kill(shim->guest);
@@ -82,8 +82,10 @@ static bool take_input_window(struct run *run, const struct era_frame *frame)
     return true;
 }
 
-static bool handle_guest_frame(struct shim *shim, const struct era_frame *frame)
+bool shim_take_guest_frame(struct shim *shim, const struct era_frame *frame)
 {
+    if (frame->type == ERA_FRAME_STILL && frame->len == 0)
+        return true; /* too late: nobody waits for it any more */
     struct run *run = run_find(shim, frame->stream);
     if (run == NULL)
         return false;
@@ -113,8 +115,8 @@ static void read_guest(struct shim *shim)
         ssize_t taken = era_frame_decode(era_buffer_data(&shim->from_guest), era_buffer_len(&shim->from_guest), &frame);
         if (taken == 0)
             return;
-        if (taken < 0 || !handle_guest_frame(shim, &frame)) {
-            guest_hostile(shim, taken < 0 ? "no frame" : "a frame out of place");
+        if (taken < 0 || !shim_take_guest_frame(shim, &frame)) {
+            shim_guest_hostile(shim, taken < 0 ? "no frame" : "a frame out of place");
             era_buffer_clear(&shim->from_guest);
             (void)epoll_ctl(shim->epoll_fd, EPOLL_CTL_DEL, shim->guest->control_fd, NULL);
             return;
@@ -123,9 +125,10 @@ static void read_guest(struct shim *shim)
     }
 }
 
+/* To one that stands still nothing is said: see pause.c. */
 static void flush_guest(struct shim *shim)
 {
-    int r = era_buffer_flush(&shim->to_guest, shim->guest->control_fd);
+    int r = shim->paused_since_ns != 0 ? 0 : era_buffer_flush(&shim->to_guest, shim->guest->control_fd);
     if (r < 0 && r != -EAGAIN)
         era_buffer_clear(&shim->to_guest);
     uint32_t events = (shim_congested(shim) ? 0 : EPOLLIN) | (r == -EAGAIN ? EPOLLOUT : 0);
@@ -142,7 +145,7 @@ static void keep_time(struct shim *shim)
     uint64_t expirations;
     (void)era_read_full(shim->timer.fd, &expirations, sizeof expirations);
     int64_t now = era_clock_monotonic_ns();
-    for (struct run *run = shim->runs; run != NULL; run = run->next)
+    for (struct run *run = shim->runs; run != NULL && shim->paused_since_ns == 0; run = run->next)
         if (run->deadline_ns != 0 && run->deadline_ns <= now)
             run_time_out(shim, run, now);
     if (shim->stop_deadline_ns != 0 && shim->stop_deadline_ns <= now)
@@ -153,7 +156,7 @@ static void keep_time(struct shim *shim)
 static void set_timer(const struct shim *shim)
 {
     int64_t next = shim->stop_deadline_ns;
-    for (const struct run *run = shim->runs; run != NULL; run = run->next)
+    for (const struct run *run = shim->runs; run != NULL && shim->paused_since_ns == 0; run = run->next)
         if (run->deadline_ns != 0 && (next == 0 || run->deadline_ns < next))
             next = run->deadline_ns;
     const struct itimerspec when = {.it_value = {.tv_sec = next / 1000000000, .tv_nsec = next % 1000000000}};

@@ -100,6 +100,10 @@ struct run *run_begin(struct shim *shim, struct client *client, const struct era
                       RUNS_MAX);
         return NULL;
     }
+    if (shim->paused_since_ns != 0) {
+        era_error_set(err, EBUSY, "vm_paused", "the VM is paused; `agent vm resume` has it go on");
+        return NULL;
+    }
     if (!run->held && open_logs(shim, run, err) < 0)
         return NULL;
     if (era_frame_append(&shim->to_guest, ERA_FRAME_RUN, run->stream, frame->payload, frame->len) < 0) {

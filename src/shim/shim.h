@@ -124,6 +124,7 @@ struct shim {
     uint32_t next_stream;
     unsigned logs_kept;
     int64_t stop_deadline_ns; /* 0: not stopping */
+    int64_t paused_since_ns;  /* monotonic; 0: it runs */
     int runs_dir;             /* out/runs */
     int out_dir;              /* out */
 };
@@ -137,6 +138,17 @@ void shim_rewatch(struct shim *shim, struct source *source, uint32_t events);
 /* Whether the guest does not listen. A well-behaved one always does, and what waits for it is gone in a moment. */
 bool shim_congested(const struct shim *shim);
 _Noreturn void shim_loop(struct shim *shim);
+
+/* loop.c: false: the guest may not say this. */
+bool shim_take_guest_frame(struct shim *shim, const struct era_frame *frame);
+/* It broke the protocol: the end of it. */
+void shim_guest_hostile(struct shim *shim, const char *what);
+
+/* pause.c. 0 also when it is so already. */
+int shim_pause(struct shim *shim, struct era_error *err);
+int shim_resume(struct shim *shim, struct era_error *err);
+/* Saves the guest in a folder, an absolute path; it runs, or stands still, afterwards as before. */
+int shim_snapshot(struct shim *shim, const char *path, struct era_error *err);
 
 /* run.c */
 struct run *run_begin(struct shim *shim, struct client *client, const struct era_frame *frame, struct era_error *err);

@@ -74,6 +74,9 @@ static const char *const migrations[] = {
     " vm_id TEXT UNIQUE NOT NULL REFERENCES vms (id) ON DELETE CASCADE,"
     " created_at_ns INTEGER NOT NULL CHECK (created_at_ns > 0)"
     ") STRICT, WITHOUT ROWID;",
+
+    /* 3: VMs that stand still */
+    "ALTER TABLE vms ADD COLUMN paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1));",
 };
 
 enum { VERSION = sizeof migrations / sizeof *migrations };

@@ -5,7 +5,7 @@
 /* In the order in which vms.c reads them. */
 #define VM_COLUMNS                                                                                                     \
     "vms.id, language, cpu_count, mem_mib, disk_mib, pids, network, asked_launcher, persist, best_effort, image, env," \
-    " launcher, status, uid_slot, unenforced, vms.created_at_ns, last_run_at_ns, volumes.name"                         \
+    " launcher, status, uid_slot, unenforced, vms.created_at_ns, last_run_at_ns, paused, volumes.name"                 \
     " FROM vms LEFT JOIN volumes ON volumes.vm_id = vms.id"
 
 /* In the order in which runs.c reads them. */
@@ -31,8 +31,10 @@ const char *const era_store_sql[ERA_SQL_COUNT] = {
     [ERA_SQL_VM_LIST] = "SELECT " VM_COLUMNS " ORDER BY vms.created_at_ns, vms.id",
     [ERA_SQL_VM_PAGE] = "SELECT " VM_COLUMNS " WHERE (vms.created_at_ns, vms.id) > (?, ?)"
                         " ORDER BY vms.created_at_ns, vms.id LIMIT ?",
-    [ERA_SQL_VM_SET_STATUS] = "UPDATE vms SET status = ? WHERE id = ?",
-    [ERA_SQL_VM_SET_READY] = "UPDATE vms SET status = 'ready', launcher = ?, unenforced = ? WHERE id = ?",
+    [ERA_SQL_VM_SET_STATUS] = "UPDATE vms SET status = ?, paused = 0 WHERE id = ?",
+    [ERA_SQL_VM_SET_READY] = "UPDATE vms SET status = 'ready', paused = 0, launcher = ?, unenforced = ?"
+                             " WHERE id = ?",
+    [ERA_SQL_VM_SET_PAUSED] = "UPDATE vms SET paused = ? WHERE id = ?",
     [ERA_SQL_VM_SET_LAST_RUN] = "UPDATE vms SET last_run_at_ns = max(last_run_at_ns, ?) WHERE id = ?",
     [ERA_SQL_VM_DELETE] = "DELETE FROM vms WHERE id = ?",
 

@@ -85,6 +85,9 @@ int era_store_vm_set_status(struct era_store *store, const char *id, enum era_vm
 int era_store_vm_set_ready(struct era_store *store, const char *id, enum era_launcher_kind launcher,
                            const char *unenforced, struct era_error *err);
 
+/* Whether it stands still; each change of its status says no. vm_not_found. */
+int era_store_vm_set_paused(struct era_store *store, const char *id, bool paused, struct era_error *err);
+
 /* Removes the VM, its runs, and its claim on a volume. An absent one is success. */
 int era_store_vm_delete(struct era_store *store, const char *id, struct era_error *err);
 /* The same, and at one stroke the record of its volume; absent ones are success. */

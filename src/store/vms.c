@@ -41,8 +41,9 @@ static const char *record_problem(const struct era_vm_record *record)
         return "network";
     if (era_launcher_name(ask->launcher)[0] == '\0' || era_launcher_name(record->launcher)[0] == '\0')
         return "launcher";
-    /* "running" is never stored: it is derived from the runs in flight. */
-    if (era_vm_status_name(record->status)[0] == '\0' || record->status == ERA_VM_RUNNING)
+    /* Never stored but derived: "running" from the runs in flight, "paused" from a column of its own. */
+    if (era_vm_status_name(record->status)[0] == '\0' || record->status == ERA_VM_RUNNING ||
+        record->status == ERA_VM_PAUSED)
         return "status";
     if (!era_reference_valid(ask->image))
         return "image";
@@ -117,6 +118,7 @@ static int read_record(struct era_store *store, sqlite3_stmt *stmt, struct era_v
     era_row_text(&row, record->unenforced, sizeof record->unenforced);
     record->created_at_ns = era_row_int(&row, 1, INT64_MAX);
     record->last_run_at_ns = era_row_int(&row, 0, INT64_MAX);
+    record->paused = era_row_int(&row, 0, 1) != 0;
     if (!era_row_is_null(&row))
         era_row_text(&row, ask->volume, sizeof ask->volume);
 
@@ -355,7 +357,7 @@ static int update_vm(struct era_store *store, const struct era_binder *to, const
 
 int era_store_vm_set_status(struct era_store *store, const char *id, enum era_vm_status status, struct era_error *err)
 {
-    if (era_vm_status_name(status)[0] == '\0' || status == ERA_VM_RUNNING)
+    if (era_vm_status_name(status)[0] == '\0' || status == ERA_VM_RUNNING || status == ERA_VM_PAUSED)
         return era_error_invalid(err, "status", "this status is not one that is stored");
     _cleanup_stmt_ sqlite3_stmt *stmt = NULL;
     int r = era_store_prepare(store, ERA_SQL_VM_SET_STATUS, &stmt, err);
@@ -381,6 +383,18 @@ int era_store_vm_set_ready(struct era_store *store, const char *id, enum era_lau
     struct era_binder to = {.stmt = stmt};
     era_bind_text(&to, era_launcher_name(launcher));
     era_bind_text(&to, unenforced);
+    era_bind_text(&to, id);
+    return update_vm(store, &to, id, err);
+}
+
+int era_store_vm_set_paused(struct era_store *store, const char *id, bool paused, struct era_error *err)
+{
+    _cleanup_stmt_ sqlite3_stmt *stmt = NULL;
+    int r = era_store_prepare(store, ERA_SQL_VM_SET_PAUSED, &stmt, err);
+    if (r < 0)
+        return r;
+    struct era_binder to = {.stmt = stmt};
+    era_bind_int(&to, paused);
     era_bind_text(&to, id);
     return update_vm(store, &to, id, err);
 }

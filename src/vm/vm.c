@@ -9,7 +9,7 @@
 static const char *const language_names[] = {"python", "node"};
 static const char *const network_names[] = {"none", "allow_all"};
 static const char *const launcher_names[] = {"auto", "namespace", "microvm"};
-static const char *const status_names[] = {"provisioning", "ready", "running", "stopped", "failed"};
+static const char *const status_names[] = {"provisioning", "ready", "running", "stopped", "failed", "paused"};
 static const char *const verdict_names[] = {"", "exited", "signaled", "timed_out", "oom_killed", "vm_lost"};
 static const char *const volume_kind_names[] = {"", "ext4", "folder"};
 

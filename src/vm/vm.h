@@ -16,13 +16,14 @@ enum era_language { ERA_LANGUAGE_PYTHON, ERA_LANGUAGE_NODE };
 enum era_network { ERA_NETWORK_NONE, ERA_NETWORK_ALLOW_ALL };
 enum era_launcher_kind { ERA_LAUNCHER_AUTO, ERA_LAUNCHER_NAMESPACE, ERA_LAUNCHER_MICROVM };
 
-/* Stored statuses; "running" is derived: ready, with a run in flight. */
+/* Stored statuses; two are derived: "running" is ready with a run in flight, "paused" is ready and paused. */
 enum era_vm_status {
     ERA_VM_PROVISIONING, /* being created; a creator that dies here leaves nothing behind */
     ERA_VM_READY,
     ERA_VM_RUNNING,
     ERA_VM_STOPPED,
     ERA_VM_FAILED,
+    ERA_VM_PAUSED,
 };
 
 enum era_verdict {
@@ -114,6 +115,7 @@ struct era_vm_record {
     struct era_vm_ask ask;           /* ask.launcher: what was asked for; ask.volume: what it got, "" without */
     enum era_launcher_kind launcher; /* what it runs on */
     enum era_vm_status status;
+    bool paused;       /* stands still, as far as is known */
     uint32_t uid_slot; /* which range of uids is its own; unique among records */
     char unenforced[ERA_UNENFORCED_MAX];
     int64_t created_at_ns;

@@ -78,6 +78,17 @@ enum era_frame_type {
     /* shim → service, before LAUNCHED */
     ERA_FRAME_PROGRESS, /* bytes: a line that says what takes long, for people */
 
+    /* client → shim, which answers DONE or ERROR */
+    ERA_FRAME_PAUSE,    /* empty: the guest stands still */
+    ERA_FRAME_RESUME,   /* empty: it goes on */
+    ERA_FRAME_SNAPSHOT, /* bytes: an absolute path of a folder, in which the guest is saved as it is */
+    ERA_FRAME_DONE,     /* empty */
+
+    /* shim → guest: it says no more from STILL, its answer, to the next frame, so that nothing is under way */
+    ERA_FRAME_HOLD,  /* empty */
+    ERA_FRAME_STILL, /* empty; guest → shim */
+    ERA_FRAME_GO_ON, /* i64 the time, nanoseconds since 1970 */
+
     ERA_FRAME_TYPE_COUNT,
 };
 

@@ -324,3 +324,27 @@ int era_u32_append(struct era_buffer *to, enum era_frame_type type, uint32_t str
     const uint8_t payload[4] = {(uint8_t)value, (uint8_t)(value >> 8), (uint8_t)(value >> 16), (uint8_t)(value >> 24)};
     return era_frame_append(to, type, stream, payload, sizeof payload);
 }
+
+int era_go_on_append(struct era_buffer *to, int64_t realtime_ns)
+{
+    struct era_buffer payload = {0};
+    struct era_writer w = {.to = &payload};
+    era_write_u64(&w, (uint64_t)realtime_ns);
+    int r = writer_result(&w);
+    if (r >= 0)
+        r = era_frame_append(to, ERA_FRAME_GO_ON, 0, era_buffer_data(&payload), era_buffer_len(&payload));
+    era_buffer_clear(&payload);
+    return r;
+}
+
+int era_go_on_decode(const struct era_frame *frame, int64_t *ret_realtime_ns)
+{
+    struct era_reader r = era_reader(frame->payload, frame->len);
+    uint64_t value = era_read_u64(&r);
+    int result = era_reader_finish(&r);
+    if (result >= 0 && value > INT64_MAX)
+        result = -EBADMSG;
+    if (result >= 0)
+        *ret_realtime_ns = (int64_t)value;
+    return result;
+}

@@ -151,6 +151,10 @@ int era_resize_decode(const struct era_frame *frame, uint16_t *ret_cols, uint16_
 /* ERA_FRAME_SIGNAL, ERA_FRAME_SHUTDOWN, ERA_FRAME_STOP: one u32. */
 int era_u32_decode(const struct era_frame *frame, uint32_t *ret_value);
 
+/* ERA_FRAME_GO_ON: the host's clock, which the guest's stood still behind. */
+int era_go_on_append(struct era_buffer *to, int64_t realtime_ns);
+int era_go_on_decode(const struct era_frame *frame, int64_t *ret_realtime_ns);
+
 /* Whole frames of the small kinds, appended: 0 or -ENOMEM. */
 int era_window_append(struct era_buffer *to, uint32_t stream, uint8_t channel, uint32_t bytes);
 int era_resize_append(struct era_buffer *to, uint32_t stream, uint16_t cols, uint16_t rows);

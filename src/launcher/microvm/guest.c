@@ -70,7 +70,18 @@ static void guest_freep(struct microvm_guest **guest)
         guest_free(&(*guest)->head);
 }
 
-static const struct era_guest_ops ops = {.kill = guest_kill, .oom_kills = guest_oom_kills, .free = guest_free};
+static int guest_pause(struct era_guest *head, struct era_error *err)
+{
+    return machine_stop(&((struct microvm_guest *)head)->qemu, err);
+}
+
+static int guest_resume(struct era_guest *head, struct era_error *err)
+{
+    return machine_go_on(&((struct microvm_guest *)head)->qemu, err);
+}
+
+static const struct era_guest_ops ops = {
+    .kill = guest_kill, .oom_kills = guest_oom_kills, .free = guest_free, .pause = guest_pause, .resume = guest_resume};
 
 /* The host's bounds around QEMU. The guest's own are its memory, its processors and its kernel: they need none. */
 static void bound(struct microvm_guest *guest, const struct era_guest_config *config)

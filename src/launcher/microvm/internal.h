@@ -168,6 +168,11 @@ int boot_prepare_saving(struct qemu *qemu, int64_t deadline_ns, struct era_error
 /* Starts a machine, waits until era-init is ready, saves it, ends it. */
 int boot_and_save(const struct qemu_start *start, int state_fd, struct era_error *err);
 
+/* ---- save.c: a machine that runs, saved as it is ------------------------- */
+
+int machine_stop(struct qemu *qemu, struct era_error *err);
+int machine_go_on(struct qemu *qemu, struct era_error *err);
+
 /* ---- monitor.c ---------------------------------------------------------- */
 
 /* Sends a command. */

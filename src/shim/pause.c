@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: a guest that stands still is one whose init has said all
+ * that it had to say (HOLD, STILL) and whose processors are stopped then. So
+ * nothing is half said when it is saved, and a copy of it can be talked to from
+ * the start of a frame. Nothing is sent to a guest that stands still; what
+ * clients send waits, and so does the time of its runs.
+ *
+ * The shim does nothing else meanwhile: each step is bounded, and a guest that
+ * does not do its part in time is left running.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "shim/shim.h"
+
+enum { STILL_TIMEOUT_MS = 10000 };
+
+static int not_supported(const struct shim *shim, const char *what, struct era_error *err)
+{
+    return era_error_set(err, ENOTSUP, "not_supported",
+                         "%s is not supported by the %s launcher; use --launcher microvm", what,
+                         era_launcher_name(shim->launcher->kind));
+}
+
+/* What the guest said so far: 1 when STILL was its last word, 0, or -EPROTO. */
+static int take_words(struct shim *shim)
+{
+    for (;;) {
+        struct era_frame frame;
+        ssize_t taken = era_frame_decode(era_buffer_data(&shim->from_guest), era_buffer_len(&shim->from_guest), &frame);
+        if (taken == 0)
+            return 0;
+        bool still = taken > 0 && frame.type == ERA_FRAME_STILL && frame.len == 0;
+        if (taken < 0 || (!still && !shim_take_guest_frame(shim, &frame)))
+            return -EPROTO;
+        era_buffer_consume(&shim->from_guest, (size_t)taken);
+        if (still)
+            return era_buffer_len(&shim->from_guest) == 0 ? 1 : -EPROTO;
+    }
+}
+
+/* Sends what waits and hears what comes, until the guest holds still. */
+static int hold(struct shim *shim, struct era_error *err)
+{
+    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)STILL_TIMEOUT_MS * 1000000;
+    int r = era_frame_append(&shim->to_guest, ERA_FRAME_HOLD, 0, NULL, 0) < 0 ? -ENOMEM : 0;
+    while (r == 0) {
+        int fd = shim->guest->control_fd;
+        int unsent = era_buffer_flush(&shim->to_guest, fd);
+        struct pollfd fds[] = {{.fd = fd, .events = (short)(POLLIN | (unsent == -EAGAIN ? POLLOUT : 0))},
+                               {.fd = shim->guest->pid_fd, .events = POLLIN}};
+        int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
+        int n = left_ms <= 0 ? 0 : poll(fds, 2, (int)left_ms);
+        if (n == 0)
+            return era_error_set(err, ETIMEDOUT, "vm_busy", "the guest does not answer in time");
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 || fds[1].revents != 0)
+            return era_error_set(err, EPIPE, "vm_busy", "the VM ends");
+        ssize_t got = (fds[0].revents & ~POLLOUT) != 0 ? era_buffer_fill(&shim->from_guest, fd, 64 * 1024) : -EAGAIN;
+        r = got == 0 ? -EPIPE : got < 0 && got != -EAGAIN ? (int)got : take_words(shim);
+    }
+    if (r == -EPROTO)
+        shim_guest_hostile(shim, "it does not hold still");
+    return r < 0 ? era_error_set(err, -r, "vm_busy", "the guest cannot be made to stand still") : 0;
+}
+
+static int go_on(struct shim *shim)
+{
+    return era_go_on_append(&shim->to_guest, era_clock_realtime_ns()) < 0 ? -ENOMEM : 0;
+}
+
+int shim_pause(struct shim *shim, struct era_error *err)
+{
+    if (shim->guest->ops->pause == NULL)
+        return not_supported(shim, "pause", err);
+    if (shim->paused_since_ns != 0)
+        return 0;
+    if (shim->stop_deadline_ns != 0)
+        return era_error_set(err, EBUSY, "vm_busy", "the VM is being stopped");
+    int r = hold(shim, err);
+    if (r < 0)
+        return r;
+    ERA_POINT("pause.held");
+    r = shim->guest->ops->pause(shim->guest, err);
+    if (r < 0) {
+        (void)go_on(shim);
+        return r;
+    }
+    shim->paused_since_ns = era_clock_monotonic_ns();
+    return 0;
+}
+
+int shim_resume(struct shim *shim, struct era_error *err)
+{
+    if (shim->guest->ops->resume == NULL)
+        return not_supported(shim, "resume", err);
+    if (shim->paused_since_ns == 0)
+        return 0;
+    int r = shim->guest->ops->resume(shim->guest, err);
+    if (r < 0)
+        return r;
+    int64_t slept_ns = era_clock_monotonic_ns() - shim->paused_since_ns;
+    for (struct run *run = shim->runs; run != NULL; run = run->next)
+        if (run->deadline_ns != 0)
+            run->deadline_ns += slept_ns;
+    shim->paused_since_ns = 0;
+    return go_on(shim) < 0 ? era_error_oom(err) : 0;
+}
+
+int shim_snapshot(struct shim *shim, const char *path, struct era_error *err)
+{
+    const struct era_guest_ops *ops = shim->guest->ops;
+    if (ops->save == NULL)
+        return not_supported(shim, "snapshot", err);
+    _cleanup_close_ int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dirfd < 0)
+        return era_error_errno(err, errno, "cannot open the snapshot's folder");
+    int r = ops->save(shim->guest, dirfd, ERA_SAVE_BEFORE, err);
+    if (r < 0)
+        return r;
+    bool ran = shim->paused_since_ns == 0;
+    if ((r = shim_pause(shim, err)) < 0)
+        return r;
+    ERA_POINT("snapshot.still");
+    r = ops->save(shim->guest, dirfd, ERA_SAVE_STILL, err);
+    if (ran) {
+        int resumed = shim_resume(shim, r < 0 ? NULL : err);
+        r = r < 0 ? r : resumed;
+    }
+    ERA_POINT("snapshot.written");
+    return r < 0 ? r : ops->save(shim->guest, dirfd, ERA_SAVE_AFTER, err);
+}
