@@ -97,6 +97,8 @@ int era_vm_spec_set_temporary(struct era_vm_spec *spec, bool temporary,
                               struct era_error *err); /* ends when its object is freed, or its creator dies */
 int era_vm_spec_set_volume(struct era_vm_spec *spec, const char *name,
                            struct era_error *err); /* a kept volume; implies persist */
+int era_vm_spec_set_from(struct era_vm_spec *spec, const char *name,
+                         struct era_error *err); /* a snapshot to go on from; all but the environment is its own */
 int era_vm_spec_set_best_effort(struct era_vm_spec *spec, bool best_effort, struct era_error *err);
 int era_vm_spec_add_env(struct era_vm_spec *spec, const char *key_value, struct era_error *err); /* "KEY=VALUE" */
 
@@ -165,6 +167,33 @@ int era_vm_clean(struct era *era, const char *id, bool keep_persist, struct era_
  */
 int era_vm_pause(struct era *era, const char *id, struct era_error *err);
 int era_vm_resume(struct era *era, const char *id, struct era_error *err);
+
+/* ---- snapshots and forks ------------------------------------------------ */
+
+/*
+ * Saves a VM as it is, memory, processes and disks, under a name (by the grammar of volumes); it goes on, having stood
+ * still while its changed pages and its volume were written. Errors: vm_not_found, vm_not_running, vm_busy,
+ * snapshot_exists, disk_full, not_supported.
+ */
+int era_vm_snapshot(struct era *era, const char *id, const char *name, struct era_error *err);
+
+/*
+ * Creates 1..100 VMs that go on where this one is. Either all of them are there afterwards, or none. Each has an id,
+ * a hostname, a MAC, kernel randomness and a copy of the volume of its own; what a process had in its own memory, the
+ * state of a generator of random numbers among it, is the same in all.
+ */
+int era_vm_fork(struct era *era, const char *id, uint32_t count, struct era_vm_list **ret_list, struct era_error *err);
+
+struct era_snapshot_list;
+int era_snapshot_list(struct era *era, struct era_snapshot_list **ret_list, struct era_error *err);
+size_t era_snapshot_list_count(const struct era_snapshot_list *list);
+void era_snapshot_list_free(struct era_snapshot_list *list);
+const char *era_snapshot_list_name(const struct era_snapshot_list *list, size_t index);
+const char *era_snapshot_list_vm(const struct era_snapshot_list *list, size_t index);      /* "": it cannot be read */
+uint64_t era_snapshot_list_size_bytes(const struct era_snapshot_list *list, size_t index); /* on the disk */
+int64_t era_snapshot_list_created_at_ns(const struct era_snapshot_list *list, size_t index);
+/* VMs that were made from it are not touched. Errors: snapshot_not_found. */
+int era_snapshot_remove(struct era *era, const char *name, struct era_error *err);
 
 /* ---- running commands --------------------------------------------------- */
 

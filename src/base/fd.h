@@ -19,6 +19,12 @@ ssize_t era_read_full(int fd, void *buffer, size_t len);
 /* Writes all of it, restarting on EINTR; for blocking descriptors. */
 int era_write_full(int fd, const void *data, size_t len);
 
+int era_pwrite_full(int fd, const void *data, size_t len, int64_t at);
+
+/* The content of a file into another, which is empty; what is a hole stays one. Shares blocks where that is possible.
+ */
+int era_copy_sparse(int from_fd, int to_fd);
+
 /*
  * Opens `path` below dirfd; no component, the last included, may be a symlink
  * or leave dirfd (openat2 with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |

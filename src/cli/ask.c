@@ -40,6 +40,8 @@ static int fill_vm(const struct invocation *invocation, struct era_vm_spec *spec
         r = set_text(invocation, spec, "image", era_vm_spec_set_image, err);
     if (r >= 0)
         r = set_text(invocation, spec, "volume", era_vm_spec_set_volume, err);
+    if (r >= 0)
+        r = set_text(invocation, spec, "from", era_vm_spec_set_from, err);
     const char *launcher = option_value(invocation, "launcher");
     if (launcher == NULL)
         launcher = getenv("AGENT_LAUNCHER");
@@ -58,7 +60,17 @@ static int fill_vm(const struct invocation *invocation, struct era_vm_spec *spec
 int ask_vm(const struct invocation *invocation, struct era_vm_spec **ret_spec, struct era_error *err)
 {
     struct era_vm_spec *spec = NULL;
-    int r = era_vm_spec_new(option_value(invocation, "language"), &spec, err);
+    const char *language = option_value(invocation, "language");
+    bool from = option_given(invocation, "from");
+    if ((language == NULL) != from) {
+        int wrong = era_error_set(err, EINVAL, "usage",
+                                  from ? "give either --language or --from" : "--language LANGUAGE is missing");
+        if (err != NULL)
+            era_str_copy(err->field, sizeof err->field, "language");
+        return wrong;
+    }
+    /* Of a snapshot it is the snapshot's, whatever is said here. */
+    int r = era_vm_spec_new(language != NULL ? language : "python", &spec, err);
     if (r >= 0)
         r = fill_vm(invocation, spec, err);
     if (r < 0) {

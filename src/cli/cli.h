@@ -116,6 +116,7 @@ int output_wants_table(const struct invocation *invocation);
 json_t *output_string(const char *text);
 json_t *output_time(int64_t realtime_ns); /* null for 0 */
 json_t *output_vm(const struct era_vm *vm);
+json_t *output_created(const struct era_vm *vm); /* what vm create says of it */
 json_t *output_image(const struct era_image *image, const char *message);
 
 /* ---- table.c ------------------------------------------------------------ */
@@ -199,6 +200,10 @@ int vm_cp(const struct invocation *invocation);
 int vm_stop(const struct invocation *invocation);
 int vm_pause(const struct invocation *invocation);
 int vm_resume(const struct invocation *invocation);
+int vm_snapshot(const struct invocation *invocation);
+int vm_fork(const struct invocation *invocation);
+int snapshot_list(const struct invocation *invocation);
+int snapshot_remove(const struct invocation *invocation);
 int vm_clean(const struct invocation *invocation);
 int image_build(const struct invocation *invocation);
 int image_pull(const struct invocation *invocation);

@@ -12,7 +12,8 @@ const struct option cli_global_options[] = {
 };
 
 const struct option create_options[] = {
-    {"language", "LANGUAGE", "python or node (also javascript, js)", "python|node|javascript|js", true, false},
+    {"language", "LANGUAGE", "python or node (also javascript, js)", "python|node|javascript|js", false, false},
+    {"from", "SNAPSHOT", "go on from a snapshot, instead of --language; only --env goes with it", NULL, false, false},
     {"cpu", "N", "CPUs it may use, 1 to 256 (1)", NULL, false, false},
     {"mem", "MIB", "memory, 32 to 1048576 MiB; half of it at most for files (256)", NULL, false, false},
     {"pids", "N", "processes and threads at once, 16 to 65536 (512)", NULL, false, false},
@@ -80,6 +81,18 @@ static const struct option logs_options[] = {
 static const struct option stop_options[] = {
     {"vm", "ID", "a VM", NULL, false, true},
     {"all", NULL, "all VMs", NULL, false, false},
+    {0},
+};
+
+static const struct option snapshot_options[] = {
+    {"vm", "ID", "the VM", NULL, true, false},
+    {"name", "NAME", "of the snapshot", NULL, true, false},
+    {0},
+};
+
+static const struct option fork_options[] = {
+    {"vm", "ID", "the VM", NULL, true, false},
+    {"count", "N", "how many, 1 to 100 (1)", NULL, false, false},
     {0},
 };
 
@@ -175,6 +188,15 @@ const struct command cli_commands[] = {
      "agent vm pause --vm ID", pause_options, NULL, vm_pause},
     {"vm", "resume", "have paused VMs go on", NULL, 0, false, false, "Resuming a VM that is not paused succeeds.", NULL,
      pause_options, NULL, vm_resume},
+    {"vm", "snapshot", "save a VM as it is", NULL, 0, false, false,
+     "Saves memory, processes and disks under a name; the VM goes on. agent vm create --from NAME makes VMs that go on "
+     "from there. Needs the microvm launcher.",
+     "agent vm snapshot --vm ID --name warm", snapshot_options, NULL, vm_snapshot},
+    {"vm", "fork", "create VMs that go on where one is", NULL, 0, false, false,
+     "Prints each new VM as a JSON object a line. Each has an id, a hostname, randomness of the kernel and a copy of "
+     "the "
+     "volume of its own; what a process has in its memory is the same in all of them. Needs the microvm launcher.",
+     "agent vm fork --vm ID --count 20", fork_options, NULL, vm_fork},
     {"vm", "clean", "stop VMs and remove all of them", NULL, 0, false, false,
      "Removes everything that a VM left on the host, and its record. Its volume goes too, unless --keep-persist is "
      "given.",
@@ -194,6 +216,10 @@ const struct command cli_commands[] = {
      image_list},
     {"image", "remove", "remove an image", "REF", 1, false, false, "Refused while a VM was made from it.", NULL, NULL,
      NULL, image_remove},
+    {"snapshot", "list", "list snapshots", NULL, 0, false, false, "JSON is one object a line.", NULL, output_options,
+     NULL, snapshot_list},
+    {"snapshot", "remove", "remove a snapshot", "NAME", 1, false, false, "VMs that were made from it are not touched.",
+     NULL, NULL, NULL, snapshot_remove},
     {"volume", "list", "list volumes", NULL, 0, false, false, "JSON is one object a line.", NULL, output_options, NULL,
      volume_list},
     {"volume", "remove", "remove a volume", "NAME", 1, false, false, "Refused while a VM has it.", NULL, NULL, NULL,

@@ -116,7 +116,9 @@ void completion_print(void)
     print_verbs("image");
     printf("\" -- \"$cur\"));;\n        volume*) COMPREPLY=($(compgen -W \"");
     print_verbs("volume");
-    printf("\" -- \"$cur\"));;\n        *) COMPREPLY=($(compgen -W \"vm image volume");
+    printf("\" -- \"$cur\"));;\n        snapshot*) COMPREPLY=($(compgen -W \"");
+    print_verbs("snapshot");
+    printf("\" -- \"$cur\"));;\n        *) COMPREPLY=($(compgen -W \"vm image volume snapshot");
     for (size_t c = 0; cli_commands[c].verb != NULL; c++)
         if (cli_commands[c].group == NULL)
             printf(" %s", cli_commands[c].verb);

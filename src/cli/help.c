@@ -9,6 +9,7 @@ static const char *const groups[][2] = {
     {"vm", "create VMs and run commands in them"},
     {"image", "root file systems for VMs"},
     {"volume", "what VMs keep"},
+    {"snapshot", "VMs as they were"},
 };
 
 bool help_group_exists(const char *group)

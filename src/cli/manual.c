@@ -114,13 +114,13 @@ static int write_page(const char *directory, const char *group)
         fputs(inside, file);
     fprintf(file,
             ".SH SEE ALSO\n\\fBagent\\fR(1), \\fBagent-vm\\fR(1), \\fBagent-image\\fR(1), \\fBagent-volume\\fR(1), "
-            "\\fBagent-serve\\fR(1)\n");
+            "\\fBagent-snapshot\\fR(1), \\fBagent-serve\\fR(1)\n");
     return fclose(file) == 0 ? 0 : -errno;
 }
 
 int manual_write(const char *directory)
 {
-    static const char *const pages[] = {NULL, "vm", "image", "volume", "serve"};
+    static const char *const pages[] = {NULL, "vm", "image", "volume", "snapshot", "serve"};
     int r = 0;
     for (size_t i = 0; r >= 0 && i < sizeof pages / sizeof pages[0]; i++)
         r = write_page(directory, pages[i]);

@@ -103,7 +103,7 @@ static void wrong_usage_names_its_field(void **state)
         {"wm list", "command"},
         {"vm", "command"},
         {"vm lsit", "command"},
-        {"vm create", "language"},
+        {"vm shell", "vm"},
         {"vm create --language", "language"},
         {"vm create --langauge python", "langauge"},
         {"vm create --language python --persist=yes", "persist"},

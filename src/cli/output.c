@@ -114,3 +114,14 @@ json_t *output_image(const struct era_image *image, const char *message)
     json_object_set_new(object, "created_at", output_time(era_image_created_at_ns(image)));
     return object;
 }
+
+json_t *output_created(const struct era_vm *vm)
+{
+    json_t *object = json_pack("{s:s, s:s}", "level", "info", "message", "vm created");
+    json_t *fields = output_vm(vm);
+    json_object_del(fields, "status");
+    json_object_del(fields, "last_run_at");
+    json_object_update(object, fields);
+    json_decref(fields);
+    return object;
+}

@@ -124,6 +124,7 @@ void run_pump_output(struct guest *guest, struct run *run, int channel);
 void run_read_reports(struct guest *guest, struct run *run);
 void run_reaped(struct guest *guest, pid_t pid, int wait_status, uint64_t cpu_us, uint64_t peak_mem_kib);
 void run_give_window(struct guest *guest, struct run *run, int channel, uint32_t bytes);
+void run_drop_all(struct guest *guest); /* their processes go on, in the background */
 void run_go(struct run *run);
 void run_signal(struct run *run, int signo); /* to the command's group; as soon as there is one */
 void run_drop_sink(struct guest *guest, struct source *source);

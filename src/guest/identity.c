@@ -105,7 +105,7 @@ int machine_identify(struct machine *machine, const struct era_frame *frame, con
         *what = steps[i].what;
         r = steps[i].run(machine, &identity);
     }
-    if (r >= 0 && identity.volume) {
+    if (r >= 0 && identity.volume && machine->volume_fd < 0) {
         *what = "volume";
         r = machine_mount_volume(machine);
     }

@@ -176,6 +176,7 @@ static void handle_run_frame(struct guest *guest, const struct era_frame *frame)
 static void identify(struct guest *guest, const struct era_frame *frame)
 {
     const char *what = NULL;
+    run_drop_all(guest); /* of the machine that this is a copy of, whose clients it does not have */
     int r = guest->machine != NULL ? machine_identify(guest->machine, frame, &what) : -EBADMSG;
     if (r < 0 && what != NULL)
         boot_fail(guest->link.fd, what, r);

@@ -48,6 +48,9 @@ int machine_configure_network(const struct machine *machine, const uint8_t mac[6
         return -errno;
     struct ifreq request = {0};
     memcpy(request.ifr_name, card, sizeof card);
+    /* One that is up is that of a machine in use, of which this is a copy: with it goes its route. */
+    if (ioctl(fd, SIOCSIFFLAGS, &request) < 0)
+        return -errno;
     request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
     memcpy(request.ifr_hwaddr.sa_data, mac, 6);
     if (ioctl(fd, SIOCSIFHWADDR, &request) < 0)

@@ -171,16 +171,10 @@ void run_drop_sink(struct guest *guest, struct source *source)
     free(source);
 }
 
-static void finish_when_drained(struct guest *guest, struct run *run)
+/* Closes what it has, but the output of what goes on, and forgets it. */
+static void forget(struct guest *guest, struct run *run)
 {
-    if (!run->over || run->remaining[CHANNEL_STDOUT] > 0 || run->remaining[CHANNEL_STDERR] > 0)
-        return;
-    run->ended.oom_kills = machine_oom_kills(guest->machine) - run->oom_kills;
-    machine_save(guest->machine);
-    send_ended(guest, run->stream, &run->ended);
     guest_close_source(guest, &run->channels[CHANNEL_STDIN]);
-    if (run->tty)
-        guest_close_source(guest, &run->channels[CHANNEL_STDOUT]);
     turn_into_sink(guest, &run->channels[CHANNEL_STDOUT]);
     turn_into_sink(guest, &run->channels[CHANNEL_STDERR]);
     guest_close_source(guest, &run->status);
@@ -192,6 +186,24 @@ static void finish_when_drained(struct guest *guest, struct run *run)
             break;
         }
     free(run);
+}
+
+void run_drop_all(struct guest *guest)
+{
+    while (guest->runs != NULL)
+        forget(guest, guest->runs);
+}
+
+static void finish_when_drained(struct guest *guest, struct run *run)
+{
+    if (!run->over || run->remaining[CHANNEL_STDOUT] > 0 || run->remaining[CHANNEL_STDERR] > 0)
+        return;
+    run->ended.oom_kills = machine_oom_kills(guest->machine) - run->oom_kills;
+    machine_save(guest->machine);
+    send_ended(guest, run->stream, &run->ended);
+    if (run->tty)
+        guest_close_source(guest, &run->channels[CHANNEL_STDOUT]);
+    forget(guest, run);
 }
 
 void run_pump_output(struct guest *guest, struct run *run, int channel)

@@ -25,6 +25,7 @@ struct era_guest_config {
     const char *kernel_path;        /* absolute: the folder that era_image_store_kernel() made, or a kernel */
     const char *templates_path;     /* absolute: a folder for booted machines */
     uint64_t template_budget_bytes; /* of all of them together */
+    const char *snapshot_path;      /* absolute: a folder in which a guest was saved, to go on from; NULL: a new one */
     void (*progress)(void *userdata, const char *line); /* what takes long; NULL: nobody hears it */
     void *progress_userdata;
     int caller_fd;    /* hangs up when nobody waits for the guest any more; -EBADF: there is none such */
@@ -83,7 +84,8 @@ struct era_launcher {
     /*
      * Makes a guest. Errors: launcher_unavailable (what this host lacks),
      * limit_unenforceable (which, and how to go on without), volume_busy,
-     * network_unavailable, vm_start_failed (which step, and why).
+     * network_unavailable, vm_start_failed (which step, and why), and of a snapshot
+     * snapshot_corrupt, not_supported.
      */
     int (*start)(const struct era_guest_config *config, struct era_guest **ret_guest, struct era_error *err);
 

@@ -22,6 +22,20 @@ struct era_vm_list {
     char cursor[CURSOR_MAX]; /* where the next page begins; "" at the end */
 };
 
+int vm_list_add(struct era_vm_list **list, struct era_vm *vm)
+{
+    if (*list == NULL && (*list = calloc(1, sizeof **list)) == NULL)
+        return -ENOMEM;
+    struct era_vm *grown = reallocarray((*list)->vms, (*list)->count + 1, sizeof *grown);
+    if (grown == NULL)
+        return -ENOMEM;
+    (*list)->vms = grown;
+    (*list)->capacity = (*list)->count + 1;
+    grown[(*list)->count++] = *vm;
+    *vm = (struct era_vm){.owner_lock = -EBADF, .owner_fd = -EBADF};
+    return 0;
+}
+
 static void cursor_write(const struct era_vm_record *record, char to[CURSOR_MAX])
 {
     (void)era_str_format(to, CURSOR_MAX, "%lld.%s", (long long)record->created_at_ns, record->id);

@@ -40,8 +40,9 @@ struct era {
 
 struct era_vm_spec {
     struct era_vm_ask ask;
-    bool image_named; /* not the language's own */
-    bool temporary;   /* ends with the object that era_vm_create() gives */
+    char from[ERA_NAME_MAX]; /* a snapshot's name; "": a new VM */
+    bool image_named;        /* not the language's own */
+    bool temporary;          /* ends with the object that era_vm_create() gives */
     char key[ERA_KEY_MAX];
 };
 
@@ -112,9 +113,10 @@ struct shim_launch {
     struct era_launched launched;
 };
 
-/* Starts the shim of a record. The caller holds op.lock or created the folder. */
-int shim_start(struct era *era, const struct era_vm_record *record, int folder_fd, struct shim_launch *ret_launch,
-               struct era_error *err);
+/* Starts the shim of a record; snapshot_path: what its guest goes on from, or "". The caller holds op.lock or created
+ * the folder. */
+int shim_start(struct era *era, const struct era_vm_record *record, const char *snapshot_path, int folder_fd,
+               struct shim_launch *ret_launch, struct era_error *err);
 /* From here on it lives without us; bound: for as long as the channel, which stays open. */
 int shim_commit(struct shim_launch *launch, bool bound, struct era_error *err);
 void shim_abandon(struct shim_launch *launch); /* it ends, with its guest */
@@ -155,10 +157,30 @@ int vm_connect(struct era *era, const char *id, struct era_error *err);
 /* Inserts the record (1), or, when key is not "" and has a VM, finds that one (0); see era_vm_spec_set_key(). */
 int vm_insert(struct era *era, const char *key, struct era_vm_record *record, struct era_error *err);
 
+/* ---- snapshot.c --------------------------------------------------------- */
+
+/* What a VM is made from, when it is not new; volume_fd owned, or -EBADF. */
+struct snapshot {
+    char path[ERA_PATH_MAX]; /* absolute: its folder */
+    int volume_fd;
+    uint32_t volume_mib;
+};
+
+/* Opens one, with what its VM was: ask's env is added to, all else is replaced. snapshot_not_found, snapshot_corrupt.
+ */
+int snapshot_find(struct era *era, const char *name, struct era_vm_ask *ask, struct snapshot *ret_snapshot,
+                  struct era_error *err);
+
+/* ---- list.c -------------------------------------------------------------- */
+
+/* Adds a VM to a list, which is made when it is NULL, and takes over what the VM owns. */
+int vm_list_add(struct era_vm_list **list, struct era_vm *vm);
+
 /* ---- volume.c ----------------------------------------------------------- */
 
-/* disk: for a guest that takes nothing else; else what this host can mount. */
-int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, bool disk,
+/* disk: for a guest that takes nothing else; else what this host can mount. from_fd: what it is a copy of, or -EBADF.
+ */
+int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, bool disk, int from_fd,
                   struct era_error *err);
 /* Of a volume whose record is gone. */
 int volume_remove_files(struct era *era, const char *name, struct era_error *err);

@@ -116,7 +116,7 @@ static int spawn(const struct era *era, int (*how)(struct start *), char *const 
 }
 
 static int fill_launch(struct era *era, const struct era_vm_record *record, enum era_launcher_kind launcher,
-                       struct era_launch *launch, int *ret_image_lock, struct era_error *err)
+                       const char *snapshot_path, struct era_launch *launch, int *ret_image_lock, struct era_error *err)
 {
     const struct era_vm_ask *ask = &record->ask;
     *launch = (struct era_launch){
@@ -130,6 +130,7 @@ static int fill_launch(struct era *era, const struct era_vm_record *record, enum
         .best_effort = ask->best_effort,
     };
     era_str_copy(launch->id, sizeof launch->id, record->id);
+    era_str_copy(launch->snapshot_path, sizeof launch->snapshot_path, snapshot_path);
     _cleanup_close_ int root = -EBADF;
     _cleanup_(era_image_info_freep) struct era_image_info *info = NULL;
     int r = service_images(era, err);
@@ -227,12 +228,12 @@ static int send_launch(int fd, const struct era_launch *launch)
     return r;
 }
 
-static int start_as(struct era *era, const struct era_vm_record *record, enum era_launcher_kind launcher, int folder_fd,
-                    struct shim_launch *ret_launch, struct era_error *err)
+static int start_as(struct era *era, const struct era_vm_record *record, enum era_launcher_kind launcher,
+                    const char *snapshot_path, int folder_fd, struct shim_launch *ret_launch, struct era_error *err)
 {
     _cleanup_(era_launch_clear) struct era_launch launch = {0};
     _cleanup_close_ int image_lock = -EBADF;
-    int r = fill_launch(era, record, launcher, &launch, &image_lock, err);
+    int r = fill_launch(era, record, launcher, snapshot_path, &launch, &image_lock, err);
     if (r < 0)
         return r;
     _cleanup_close_ int lock = lock_take(folder_fd, "shim.lock", F_WRLCK, 0);
@@ -278,14 +279,14 @@ static int start_as(struct era *era, const struct era_vm_record *record, enum er
     return 0;
 }
 
-int shim_start(struct era *era, const struct era_vm_record *record, int folder_fd, struct shim_launch *ret_launch,
-               struct era_error *err)
+int shim_start(struct era *era, const struct era_vm_record *record, const char *snapshot_path, int folder_fd,
+               struct shim_launch *ret_launch, struct era_error *err)
 {
     struct era_error why = {0};
-    int r = start_as(era, record, record->ask.launcher, folder_fd, ret_launch, &why);
+    int r = start_as(era, record, record->ask.launcher, snapshot_path, folder_fd, ret_launch, &why);
     /* Where no namespace can be made a machine can still be emulated. */
     bool refused = r < 0 && record->ask.launcher == ERA_LAUNCHER_AUTO && era_error_is(&why, "launcher_unavailable");
-    if (refused && start_as(era, record, ERA_LAUNCHER_MICROVM, folder_fd, ret_launch, NULL) >= 0)
+    if (refused && start_as(era, record, ERA_LAUNCHER_MICROVM, snapshot_path, folder_fd, ret_launch, NULL) >= 0)
         return 0;
     if (r < 0 && err != NULL)
         *err = why;

@@ -132,6 +132,14 @@ int era_vm_spec_set_volume(struct era_vm_spec *spec, const char *name, struct er
     return 0;
 }
 
+int era_vm_spec_set_from(struct era_vm_spec *spec, const char *name, struct era_error *err)
+{
+    if (!era_volume_name_valid(name))
+        return era_error_invalid(err, "from", "this is no snapshot's name; see `agent snapshot list`");
+    era_str_copy(spec->from, sizeof spec->from, name);
+    return 0;
+}
+
 int era_vm_spec_set_best_effort(struct era_vm_spec *spec, bool best_effort, struct era_error *err)
 {
     (void)err;

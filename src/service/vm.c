@@ -68,6 +68,29 @@ static int take_image(struct era *era, const struct era_vm_spec *spec, struct er
     return 0;
 }
 
+static void snapshot_close(struct snapshot *snapshot)
+{
+    era_closep(&snapshot->volume_fd);
+}
+
+/* The same of a VM that goes on where another was saved: it is what that one was. */
+static int take_snapshot(struct era *era, const struct era_vm_spec *spec, struct era_vm_ask *ask,
+                         struct snapshot *ret_from, struct era_error *err)
+{
+    struct era_vm_ask usual;
+    era_vm_ask_init(&usual, ask->language);
+    if (ask->cpu_count != usual.cpu_count || ask->mem_mib != usual.mem_mib || ask->disk_mib != usual.disk_mib ||
+        ask->pids != usual.pids || ask->network != usual.network || ask->persist || spec->image_named)
+        return era_error_invalid(err, "from",
+                                 "a VM that is made from a snapshot is what its VM was: nothing but its "
+                                 "environment can be given");
+    int r = snapshot_find(era, spec->from, ask, ret_from, err);
+    for (size_t i = 0; r >= 0 && i < spec->ask.env.count; i++)
+        if (env_set(&ask->env, spec->ask.env.items[i]) < 0)
+            r = era_error_oom(err);
+    return r;
+}
+
 static int make_folder(struct era *era, const char *id, struct era_error *err)
 {
     int r = -ENOENT;
@@ -124,7 +147,8 @@ static int take_vm(struct era *era, const char *id, int folder, int *ret_op, str
 }
 
 /* From the record on: folder, volume, shim. */
-static int bring_up(struct era *era, struct era_vm *vm, bool temporary, struct era_error *err)
+static int bring_up(struct era *era, struct era_vm *vm, bool temporary, const struct snapshot *from,
+                    struct era_error *err)
 {
     struct era_vm_record *record = &vm->record;
     _cleanup_close_ int folder = make_folder(era, record->id, err);
@@ -134,13 +158,13 @@ static int bring_up(struct era *era, struct era_vm *vm, bool temporary, struct e
         return era_error_errno(err, -vm->owner_lock, "cannot make the VM's lock");
     if (record->ask.persist && record->ask.volume[0] == '\0') {
         int r = volume_create(era, record->id, record->id, record->ask.disk_mib,
-                              record->ask.launcher == ERA_LAUNCHER_MICROVM, err);
+                              record->ask.launcher == ERA_LAUNCHER_MICROVM, from->volume_fd, err);
         if (r < 0)
             return r;
         era_str_copy(record->ask.volume, sizeof record->ask.volume, record->id);
     }
     struct shim_launch launch = {.channel_fd = -EBADF};
-    int r = shim_start(era, record, folder, &launch, err);
+    int r = shim_start(era, record, from->path, folder, &launch, err);
     if (r < 0)
         return r;
     ERA_POINT("create.launched");
@@ -184,7 +208,9 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
     struct era_vm_record *record = &vm->record;
     record->ask = spec->ask;
     record->ask.env = (struct era_strv){0};
-    int r = take_image(era, spec, &record->ask, err);
+    _cleanup_(snapshot_close) struct snapshot from = {.volume_fd = -EBADF};
+    int r = spec->from[0] != '\0' ? take_snapshot(era, spec, &record->ask, &from, err)
+                                  : take_image(era, spec, &record->ask, err);
     if (r < 0) {
         era_vm_free(vm);
         return r;
@@ -198,7 +224,7 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
     if (r >= 0)
         r = vm_insert(era, spec->key, record, err);
     ERA_POINT("create.recorded");
-    if (r > 0 && (r = bring_up(era, vm, spec->temporary, err)) < 0)
+    if (r > 0 && (r = bring_up(era, vm, spec->temporary, &from, err)) < 0)
         take_back(era, record);
     if (r < 0) {
         era_vm_free(vm);
@@ -229,7 +255,7 @@ static int start_again(struct era *era, struct era_vm_record *record, int folder
     struct shim_launch launch = {.channel_fd = -EBADF};
     /* From now on it leaves something if we are killed: what is ready and not alive is swept. */
     r = era_store_vm_set_status(era->store, record->id, ERA_VM_READY, err);
-    if (r >= 0 && (r = shim_start(era, record, folder, &launch, err)) < 0)
+    if (r >= 0 && (r = shim_start(era, record, "", folder, &launch, err)) < 0)
         (void)era_store_vm_set_status(era->store, record->id, ERA_VM_STOPPED, NULL);
     ERA_POINT("start.launched");
     if (r >= 0)

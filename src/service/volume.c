@@ -59,7 +59,7 @@ static void name_finished(const char *name, char to[ERA_NAME_MAX + 16])
 }
 
 /* A sparse file of its size, under a name that is no volume's until it is whole. */
-static int make_image(struct era *era, const char *name, uint32_t size_mib, struct era_error *err)
+static int make_image(struct era *era, const char *name, uint32_t size_mib, int from_fd, struct era_error *err)
 {
     char temporary[ERA_NAME_MAX + 16];
     name_unfinished(name, temporary);
@@ -69,12 +69,16 @@ static int make_image(struct era *era, const char *name, uint32_t size_mib, stru
         openat(era->volumes_fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return fail(err, -errno, "file");
-    int r = ftruncate(fd, (off_t)size_mib << 20) < 0 ? fail(err, -errno, "size") : 0;
+    int r = 0;
+    if (from_fd >= 0 && (r = era_copy_sparse(from_fd, fd)) < 0)
+        r = fail(err, r, "copy");
+    else if (from_fd < 0 && ftruncate(fd, (off_t)size_mib << 20) < 0)
+        r = fail(err, -errno, "size");
     _cleanup_free_ char *path = era_str_printf("%s/volumes/%s", era->state_dir, temporary);
     if (path == NULL)
         r = era_error_oom(err);
     ERA_POINT("volume.sized");
-    if (r >= 0)
+    if (r >= 0 && from_fd < 0)
         r = make_ext4(path, err);
     ERA_POINT("volume.formatted");
     if (r >= 0 && renameat(era->volumes_fd, temporary, era->volumes_fd, final) < 0)
@@ -85,7 +89,7 @@ static int make_image(struct era *era, const char *name, uint32_t size_mib, stru
     return r;
 }
 
-int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, bool disk,
+int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t size_mib, bool disk, int from_fd,
                   struct era_error *err)
 {
     struct era_volume_record volume = {
@@ -100,7 +104,7 @@ int volume_create(struct era *era, const char *name, const char *vm_id, uint32_t
         return r;
     ERA_POINT("volume.recorded");
     if (volume.kind == ERA_VOLUME_EXT4) {
-        r = make_image(era, name, size_mib, err);
+        r = make_image(era, name, size_mib, from_fd, err);
     } else {
         r = era_ensure_dir_at(era->volumes_fd, name, 0700);
         if (r < 0)

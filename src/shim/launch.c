@@ -97,6 +97,7 @@ static int start_guest(struct shim *shim, struct era_error *err)
         .kernel_path = path_or_null(launch->kernel_path),
         .templates_path = path_or_null(launch->templates_path),
         .template_budget_bytes = (uint64_t)launch->template_budget_mib << 20,
+        .snapshot_path = path_or_null(launch->snapshot_path),
         .progress = tell_progress,
         .caller_fd = SHIM_FD_LAUNCH,
         .env = launch->env.items,
@@ -109,6 +110,8 @@ static int start_guest(struct shim *shim, struct era_error *err)
         .best_effort = launch->best_effort,
     };
     r = era_launcher_choose(launch->launcher, &config, &shim->launcher, err);
+    if (r >= 0 && config.snapshot_path != NULL && shim->launcher->kind != ERA_LAUNCHER_MICROVM)
+        r = era_error_set(err, ENOTSUP, "not_supported", "a snapshot needs the launcher microvm");
     return r < 0 ? r : shim->launcher->start(&config, &shim->guest, err);
 }
 

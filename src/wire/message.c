@@ -45,6 +45,7 @@ int era_launch_encode(struct era_buffer *to, const struct era_launch *launch)
     era_write_str(&w, launch->kernel_path);
     era_write_str(&w, launch->templates_path);
     era_write_u32(&w, launch->template_budget_mib);
+    era_write_str(&w, launch->snapshot_path);
     era_write_strv(&w, &launch->env);
     return writer_result(&w);
 }
@@ -70,6 +71,7 @@ int era_launch_decode(const struct era_frame *frame, struct era_launch *ret_laun
     read_text(&r, launch.kernel_path, sizeof launch.kernel_path);
     read_text(&r, launch.templates_path, sizeof launch.templates_path);
     launch.template_budget_mib = era_read_u32(&r);
+    read_text(&r, launch.snapshot_path, sizeof launch.snapshot_path);
     int result = era_read_strv(&r, 2 * ERA_ENV_MAX, &launch.env); /* the image's and the caller's */
     if (result >= 0)
         result = era_reader_finish(&r);

@@ -35,8 +35,9 @@ struct era_launch {
     char image_digest[ERA_DIGEST_MAX];
     char kernel_path[ERA_PATH_MAX];
     char templates_path[ERA_PATH_MAX];
-    uint32_t template_budget_mib; /* of all of them together */
-    struct era_strv env;          /* owned; what every command of the VM finds in its environment */
+    uint32_t template_budget_mib;     /* of all of them together */
+    char snapshot_path[ERA_PATH_MAX]; /* absolute: what the guest goes on from; or "" */
+    struct era_strv env;              /* owned; what every command of the VM finds in its environment */
 };
 
 void era_launch_clear(struct era_launch *launch);

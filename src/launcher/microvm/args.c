@@ -165,12 +165,30 @@ static int add_monitor(const struct numbers *n, struct era_strv *args)
     return r < 0 ? r : qemu_option(args, "-mon", NULL, monitor);
 }
 
+/* "-global driver.property=value" */
+static int add_global(struct era_strv *args, const char *driver, const struct qemu_pair *property)
+{
+    const struct qemu_pair pairs[] = {
+        {"driver", driver}, {"property", property->key}, {"value", property->value}, {NULL, NULL}};
+    return qemu_option(args, "-global", NULL, pairs);
+}
+
 /* From where it starts: a clone is told over the monitor. */
 static int add_start(const struct machine_spec *spec, const struct numbers *n, struct era_strv *args)
 {
-    if (spec->clone)
-        return qemu_option(args, "-incoming", "defer", NULL);
-    int r = qemu_option(args, "-kernel", QEMU_KERNEL_PATH, NULL);
+    int r = 0;
+    if (spec->snapshot) {
+        /* It was running and would run at once: before it knows who it is. */
+        const struct qemu_pair bare[] = {{"send-configuration", "off"}, {NULL, NULL}};
+        r = qemu_option(args, "-S", NULL, NULL);
+        if (r >= 0)
+            r = add_global(args, "migration", bare);
+    }
+    if (r >= 0 && spec->clone)
+        r = qemu_option(args, "-incoming", "defer", NULL);
+    if (r < 0 || spec->clone)
+        return r;
+    r = qemu_option(args, "-kernel", QEMU_KERNEL_PATH, NULL);
     if (r >= 0)
         r = qemu_option(args, "-initrd", QEMU_INITRAMFS_PATH, NULL);
     /* The one option whose value QEMU takes as it is. */

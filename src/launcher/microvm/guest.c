@@ -28,6 +28,9 @@ struct microvm_guest {
     int pasta_fd;  /* pidfds of the network's keepers */
     int passt_fd;
     int template_fd; /* the lock on what it was copied from */
+    int pagemap_fd;  /* of QEMU: opened while we still may */
+    int memory_fd;   /* of what it was copied from: its memory, to be read */
+    struct template_key key;
 };
 
 static void guest_kill(struct era_guest *head)
@@ -61,6 +64,8 @@ static void guest_free(struct era_guest *head)
     cgroup_remove(&guest->cgroup);
     era_closep(&guest->volume_fd);
     era_closep(&guest->template_fd);
+    era_closep(&guest->memory_fd);
+    era_closep(&guest->pagemap_fd);
     free(guest);
 }
 
@@ -80,8 +85,22 @@ static int guest_resume(struct era_guest *head, struct era_error *err)
     return machine_go_on(&((struct microvm_guest *)head)->qemu, err);
 }
 
-static const struct era_guest_ops ops = {
-    .kill = guest_kill, .oom_kills = guest_oom_kills, .free = guest_free, .pause = guest_pause, .resume = guest_resume};
+static int guest_save(struct era_guest *head, int dirfd, enum era_save_step step, struct era_error *err)
+{
+    struct microvm_guest *guest = (struct microvm_guest *)head;
+    const struct saved_parts parts = {.memory_fd = guest->memory_fd,
+                                      .volume_fd = guest->volume_fd,
+                                      .pagemap_fd = guest->pagemap_fd,
+                                      .key = &guest->key};
+    return snapshot_save(&guest->qemu, &parts, dirfd, step, err);
+}
+
+static const struct era_guest_ops ops = {.kill = guest_kill,
+                                         .oom_kills = guest_oom_kills,
+                                         .free = guest_free,
+                                         .pause = guest_pause,
+                                         .resume = guest_resume,
+                                         .save = guest_save};
 
 /* The host's bounds around QEMU. The guest's own are its memory, its processors and its kernel: they need none. */
 static void bound(struct microvm_guest *guest, const struct era_guest_config *config)
@@ -120,8 +139,8 @@ static int lend_all(void *userdata, pid_t pid, struct era_error *err)
     return r;
 }
 
-/* Tells a new QEMU to go on from the saved state; returns when the machine runs. */
-static int resume(struct qemu *qemu, int state_fd, struct era_error *err)
+/* Tells a new QEMU to load the saved state; returns when it has, and the machine stands still. */
+static int load(struct qemu *qemu, int state_fd, struct era_error *err)
 {
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)RESUME_MS * 1000000;
     static const struct qmp_member source[] = {{.key = "uri", .text = "fd:state"}, {.key = NULL}};
@@ -134,8 +153,7 @@ static int resume(struct qemu *qemu, int state_fd, struct era_error *err)
         r = monitor_send(qemu, "migrate-incoming", source) < 0 ? qemu_fail(qemu, -EPIPE, "going on", err) : 0;
     if (r >= 0)
         r = monitor_await(qemu, "MIGRATION", "completed", deadline_ns, err);
-    /* It was saved standing still, and still does. */
-    return r < 0 ? r : monitor_ask(qemu, "cont", NULL, deadline_ns, err);
+    return r;
 }
 
 static const char *interpreter_of(const char *id)
@@ -161,12 +179,24 @@ static int make_wire(struct microvm_guest *guest, int *ret_fd, struct era_error 
     return 0;
 }
 
+/* Later we have no right to: the file is of QEMU's uid. Without it the guest cannot be saved, and is one all the same.
+ */
+static int open_pagemap(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/pagemap", (int)pid);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 static int clone_template(struct microvm_guest *guest, const struct era_guest_config *config, struct era_error *err)
 {
     struct machine_spec spec = describe(config);
     spec.kvm = kvm_usable(config, &spec, lend_bounds, guest);
     _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
-    int r = template_open(config, &spec, lend_bounds, guest, &template, err);
+    int r = template_key_of(config, &spec, &guest->key, err);
+    if (r >= 0)
+        r = config->snapshot_path != NULL ? snapshot_open(config->snapshot_path, &guest->key, &template, err)
+                                          : template_open(config, &spec, lend_bounds, guest, &template, err);
     if (r < 0)
         return r;
     _cleanup_close_ int image = open(config->image_file, O_RDONLY | O_CLOEXEC);
@@ -176,6 +206,7 @@ static int clone_template(struct microvm_guest *guest, const struct era_guest_co
     if (spec.network && (r = make_wire(guest, &wire, err)) < 0)
         return r;
     spec.clone = true;
+    spec.snapshot = config->snapshot_path != NULL;
     spec.volume = guest->volume_fd >= 0;
     const struct qemu_files files = {.memory_fd = template.memory_fd,
                                      .image_fd = image,
@@ -188,12 +219,14 @@ static int clone_template(struct microvm_guest *guest, const struct era_guest_co
     bool jailed = false;
     r = qemu_start(&how, &guest->qemu, &jailed, err);
     if (r >= 0)
-        r = resume(&guest->qemu, template.state_fd, err);
+        r = load(&guest->qemu, template.state_fd, err);
     if (r < 0)
         return r;
     if (!jailed)
         era_str_copy(guest->head.unenforced, sizeof guest->head.unenforced, "jail");
     guest->template_fd = era_take_fd(&template.lock_fd);
+    guest->memory_fd = era_take_fd(&template.memory_fd);
+    guest->pagemap_fd = open_pagemap(guest->qemu.pid);
     return 0;
 }
 
@@ -215,7 +248,8 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
                                  MEM_MIB_LEAST);
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->qemu = (struct qemu){.pid_fd = -EBADF, .control_fd = -EBADF, .monitor_fd = -EBADF, .words_fd = -EBADF};
-    guest->volume_fd = guest->template_fd = guest->wire_fd = guest->pasta_fd = guest->passt_fd = -EBADF;
+    guest->volume_fd = guest->template_fd = guest->memory_fd = guest->pagemap_fd = guest->wire_fd = guest->pasta_fd =
+        guest->passt_fd = -EBADF;
     int r = config->volume_path != NULL ? volume_lock(config, &guest->volume_fd, err) : 0;
     if (r < 0)
         return r;

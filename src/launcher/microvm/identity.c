@@ -71,11 +71,17 @@ static int await_ready(struct qemu *qemu, struct era_error *err)
     return r;
 }
 
-static int say(struct qemu *qemu, struct era_buffer *frame, struct era_error *err)
+static int send_frame(struct qemu *qemu, struct era_buffer *frame, struct era_error *err)
 {
     int r = era_write_full(qemu->control_fd, era_buffer_data(frame), era_buffer_len(frame));
     era_buffer_clear(frame);
-    return r < 0 ? qemu_fail(qemu, r, "the guest's identity", err) : await_ready(qemu, err);
+    return r < 0 ? qemu_fail(qemu, r, "the guest's identity", err) : 0;
+}
+
+static int say(struct qemu *qemu, struct era_buffer *frame, struct era_error *err)
+{
+    int r = send_frame(qemu, frame, err);
+    return r < 0 ? r : await_ready(qemu, err);
 }
 
 /*
@@ -105,6 +111,10 @@ int identity_tell(struct qemu *qemu, const struct era_guest_config *config, stru
         r = era_message_append(&out, ERA_FRAME_IDENTITY, 0, era_identity_encode, &identity);
     if (r < 0)
         return era_error_errno(err, -r, "cannot say who the guest is");
-    r = say(qemu, &out, err);
+    r = send_frame(qemu, &out, err);
+    if (r >= 0) /* not before: who it is is the first that a machine hears that was in use when it was saved */
+        r = machine_go_on(qemu, err);
+    if (r >= 0)
+        r = await_ready(qemu, err);
     return r < 0 ? r : set_clock(qemu, err);
 }

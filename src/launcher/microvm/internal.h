@@ -58,6 +58,7 @@ struct machine_spec {
     uint32_t tsc_khz; /* of the processor's clock, which an emulated machine cannot measure; 0: it measures */
     bool kvm;
     bool clone;       /* goes on from a saved state, with private memory; else it boots, with shared memory */
+    bool snapshot;    /* a clone of a machine that was saved while it was in use: its state is of devices alone */
     bool network;     /* has a card */
     bool volume;      /* the volume's disk is QEMU_VOLUME; else an empty one stands in its place */
     const char *warm; /* program to be loaded once while booting; NULL: none */
@@ -177,6 +178,9 @@ int machine_go_on(struct qemu *qemu, struct era_error *err);
 
 /* Sends a command. */
 int monitor_send(struct qemu *qemu, const char *command, const struct qmp_member members[]);
+/* Sends a command with a descriptor, and waits for its answer. */
+int monitor_pass(struct qemu *qemu, const char *command, const struct qmp_member members[], int fd, int64_t deadline_ns,
+                 struct era_error *err);
 /* Hands it a descriptor, which it then knows by this name: for "fd:NAME". */
 int monitor_give(struct qemu *qemu, const char *name, int fd, int64_t deadline_ns, struct era_error *err);
 /* The next line, or -ETIMEDOUT, -EPIPE (it died), -EBADMSG. deadline: monotonic. */

@@ -60,11 +60,11 @@ static int await_answer(struct qemu *qemu, const char *command, int64_t deadline
     }
 }
 
-int monitor_give(struct qemu *qemu, const char *name, int fd, int64_t deadline_ns, struct era_error *err)
+int monitor_pass(struct qemu *qemu, const char *command, const struct qmp_member members[], int fd, int64_t deadline_ns,
+                 struct era_error *err)
 {
-    const struct qmp_member member[] = {{.key = "fdname", .text = name}, {.key = NULL}};
     struct era_buffer line = {0};
-    int r = qmp_append(&line, "getfd", member);
+    int r = qmp_append(&line, command, members);
     char control[CMSG_SPACE(sizeof fd)] = {0};
     struct iovec iov = {.iov_base = (void *)(uintptr_t)era_buffer_data(&line), .iov_len = era_buffer_len(&line)};
     struct msghdr message = {
@@ -78,7 +78,13 @@ int monitor_give(struct qemu *qemu, const char *name, int fd, int64_t deadline_n
     if (r >= 0 && sendmsg(qemu->monitor_fd, &message, MSG_NOSIGNAL) != (ssize_t)iov.iov_len)
         r = -EPIPE;
     era_buffer_clear(&line);
-    return r < 0 ? qemu_fail(qemu, r, "getfd", err) : await_answer(qemu, "getfd", deadline_ns, err);
+    return r < 0 ? qemu_fail(qemu, r, command, err) : await_answer(qemu, command, deadline_ns, err);
+}
+
+int monitor_give(struct qemu *qemu, const char *name, int fd, int64_t deadline_ns, struct era_error *err)
+{
+    const struct qmp_member members[] = {{.key = "fdname", .text = name}, {.key = NULL}};
+    return monitor_pass(qemu, "getfd", members, fd, deadline_ns, err);
 }
 
 int monitor_ask(struct qemu *qemu, const char *command, const struct qmp_member members[], int64_t deadline_ns,

@@ -257,18 +257,25 @@ static int use_or_make(const struct making *making, int templates_fd, struct tem
     return 0;
 }
 
-int template_open(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
-                  void *userdata, struct template *ret_template, struct era_error *err)
+int template_key_of(const struct era_guest_config *config, const struct machine_spec *spec,
+                    struct template_key *ret_key, struct era_error *err)
 {
-    struct template_key key;
     char kernel_file[ERA_PATH_MAX];
     struct stat st;
     bool folder = stat(config->kernel_path, &st) == 0 && S_ISDIR(st.st_mode);
     int r = era_str_format(kernel_file, sizeof kernel_file, "%s%s", config->kernel_path, folder ? "/vmlinuz" : "");
     if (r >= 0)
-        r = template_key(config, spec, kernel_file, &key);
+        r = template_key(config, spec, kernel_file, ret_key);
+    return r < 0 ? era_error_errno(err, -r, "cannot find what a template is made of") : 0;
+}
+
+int template_open(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
+                  void *userdata, struct template *ret_template, struct era_error *err)
+{
+    struct template_key key;
+    int r = template_key_of(config, spec, &key, err);
     if (r < 0)
-        return era_error_errno(err, -r, "cannot find what a template is made of");
+        return r;
     _cleanup_close_ int templates = open(config->templates_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (templates < 0)
         return era_error_errno(err, errno, "cannot open %s", config->templates_path);

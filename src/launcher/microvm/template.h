@@ -29,6 +29,10 @@ uint64_t template_hash(const void *data, size_t len);
 int template_key(const struct era_guest_config *config, const struct machine_spec *spec, const char *kernel_file,
                  struct template_key *ret_key);
 
+/* The same with the kernel that config names; filled err. */
+int template_key_of(const struct era_guest_config *config, const struct machine_spec *spec,
+                    struct template_key *ret_key, struct era_error *err);
+
 /* A template in use; all owned. */
 struct template
 {
@@ -46,6 +50,23 @@ int manifest_check(int dirfd, const struct template_key *key, struct template *r
 /* Opens the template of this machine, which is made when it is not there. qemu: how to start one, but for the files. */
 int template_open(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
                   void *userdata, struct template *ret_template, struct era_error *err);
+
+/* ---- save.c ------------------------------------------------------------- */
+
+/* What of a machine is saved beside the state of its devices. */
+struct saved_parts {
+    int memory_fd; /* borrowed, as the next: what its memory is a private mapping of */
+    int volume_fd; /* or -EBADF */
+    int pagemap_fd;
+    const struct template_key *key;
+};
+
+/* One step of saving a machine that runs: see era_guest_ops.save. */
+int snapshot_save(struct qemu *qemu, const struct saved_parts *parts, int dirfd, enum era_save_step step,
+                  struct era_error *err);
+/* Opens what was saved so. snapshot_corrupt: it is not what was written, or of another QEMU, kernel, processor. */
+int snapshot_open(const char *path, const struct template_key *key, struct template *ret_template,
+                  struct era_error *err);
 
 /* ---- kvm.c -------------------------------------------------------------- */
 

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "cli/cli.h"
+
+int vm_snapshot(const struct invocation *invocation)
+{
+    struct era_error err = {0};
+    struct era *era = NULL;
+    const char *id = option_value(invocation, "vm");
+    const char *name = option_value(invocation, "name");
+    int r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_vm_snapshot(era, id, name, &err);
+    int status = r < 0 ? output_error(invocation, &err)
+                       : output_json(json_pack("{s:s, s:s, s:s, s:s}", "level", "info", "message", "vm saved", "id", id,
+                                               "name", name));
+    era_close(era);
+    return status;
+}
+
+int vm_fork(const struct invocation *invocation)
+{
+    struct era_error err = {0};
+    struct era *era = NULL;
+    struct era_vm_list *vms = NULL;
+    uint64_t count = 1;
+    int r = option_number(invocation, "count", 1, UINT32_MAX, &count, &err);
+    if (r >= 0)
+        r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_vm_fork(era, option_value(invocation, "vm"), (uint32_t)count, &vms, &err);
+    int status = r < 0 ? output_error(invocation, &err) : EXIT_OK;
+    for (size_t i = 0; r >= 0 && status == EXIT_OK && i < era_vm_list_count(vms); i++)
+        status = output_json(output_created(era_vm_list_at(vms, i)));
+    era_vm_list_free(vms);
+    era_close(era);
+    return status;
+}
+
+static json_t *describe(const struct era_snapshot_list *snapshots, size_t i)
+{
+    const char *vm = era_snapshot_list_vm(snapshots, i);
+    return json_pack("{s:s, s:o, s:I, s:o}", "name", era_snapshot_list_name(snapshots, i), "vm",
+                     vm[0] != '\0' ? json_string(vm) : json_null(), "size_bytes",
+                     (json_int_t)era_snapshot_list_size_bytes(snapshots, i), "created_at",
+                     output_time(era_snapshot_list_created_at_ns(snapshots, i)));
+}
+
+static int print(const struct era_snapshot_list *snapshots, bool as_table)
+{
+    static const char *const heads[] = {"NAME", "SIZE", "VM", "CREATED"};
+    struct table table = {.columns = sizeof heads / sizeof heads[0]};
+    int status = EXIT_OK;
+    for (size_t i = 0; as_table && i < table.columns; i++)
+        (void)table_add(&table, heads[i]);
+    for (size_t i = 0; status == EXIT_OK && i < era_snapshot_list_count(snapshots); i++) {
+        if (!as_table) {
+            status = output_json(describe(snapshots, i));
+            continue;
+        }
+        char size[32];
+        char age[64];
+        snprintf(size, sizeof size, "%llu MiB", (unsigned long long)era_snapshot_list_size_bytes(snapshots, i) >> 20);
+        table_age(era_snapshot_list_created_at_ns(snapshots, i), age, sizeof age);
+        const char *vm = era_snapshot_list_vm(snapshots, i);
+        const char *const cells[] = {era_snapshot_list_name(snapshots, i), size, vm[0] != '\0' ? vm : "-", age};
+        for (size_t c = 0; c < sizeof cells / sizeof cells[0]; c++)
+            (void)table_add(&table, cells[c]);
+    }
+    if (as_table) {
+        table_print(&table);
+        status = output_flush();
+    }
+    table_clear(&table);
+    return status;
+}
+
+int snapshot_list(const struct invocation *invocation)
+{
+    int as_table = output_wants_table(invocation);
+    if (as_table < 0)
+        return EXIT_USAGE;
+    struct era_error err = {0};
+    struct era *era = NULL;
+    struct era_snapshot_list *snapshots = NULL;
+    int r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_snapshot_list(era, &snapshots, &err);
+    int status = r < 0 ? output_error(invocation, &err) : print(snapshots, as_table);
+    era_snapshot_list_free(snapshots);
+    era_close(era);
+    return status;
+}
+
+int snapshot_remove(const struct invocation *invocation)
+{
+    struct era_error err = {0};
+    struct era *era = NULL;
+    const char *name = invocation->positionals[0];
+    int r = session_open(invocation, &era, &err);
+    if (r >= 0)
+        r = era_snapshot_remove(era, name, &err);
+    int status =
+        r < 0 ? output_error(invocation, &err)
+              : output_json(json_pack("{s:s, s:s, s:s}", "level", "info", "message", "snapshot removed", "name", name));
+    era_close(era);
+    return status;
+}

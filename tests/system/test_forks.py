@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VMs that stand still, are saved, and go on as others: the launcher microvm alone can do it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Agent, eventually, shim_of
+
+COUNTER = """
+import os, sys, time
+count = 1000
+while True:
+    count += 1
+    with open("/tmp/count.new", "w") as file:
+        file.write(str(count))
+    os.rename("/tmp/count.new", "/tmp/count")
+    time.sleep(0.01)
+"""
+
+
+def create(agent: Agent, *args: str) -> str:
+    """A VM that can be saved."""
+    return agent.create("--launcher", "microvm", *args)
+
+
+def count(agent: Agent, vm: str) -> int:
+    """How far the counter of a VM has come."""
+    return int(agent.sh(vm, "cat /tmp/count").text)
+
+
+def start_counter(agent: Agent, vm: str, tmp_path: pathlib.Path) -> None:
+    """Starts a program that counts in memory."""
+    program = tmp_path / "counter.py"
+    program.write_text(COUNTER)
+    agent.run("vm", "cp", str(program), f"{vm}:/tmp/counter.py", check=True)
+    agent.sh(vm, "(python3 /tmp/counter.py >/dev/null 2>&1 &); while ! test -e /tmp/count; do sleep 0.05; done")
+
+
+@pytest.fixture(scope="module")
+def forks(agent: Agent) -> Iterator[list[str]]:
+    """Ids of VMs that are removed in the end, with all snapshots."""
+    vms: list[str] = []
+    yield vms
+    for vm in vms:
+        agent.clean(vm)
+    for snapshot in agent.run("snapshot", "list", "--output", "json", check=True).lines():
+        agent.run("snapshot", "remove", snapshot["name"], check=True)
+
+
+@pytest.fixture(scope="module")
+def parent(agent: Agent, forks: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A VM with a volume, in which a program counts."""
+    vm = create(agent, "--persist", "--disk", "32", "--env", "COLOUR=blue")
+    forks.append(vm)
+    agent.sh(vm, "echo root > /root/file; echo volume > /workspace/persist/file")
+    start_counter(agent, vm, tmp_path_factory.mktemp("counter"))
+    return vm
+
+
+def test_a_snapshot_goes_on_where_the_vm_was(agent: Agent, parent: str, forks: list[str]) -> None:
+    """Memory, processes and files; then each goes its own way."""
+    before = count(agent, parent)
+    agent.run("vm", "snapshot", "--vm", parent, "--name", "warm", check=True)
+    after = count(agent, parent)
+    vm = str(agent.run("vm", "create", "--from", "warm", check=True).json()["id"])
+    forks.append(vm)
+    eventually(lambda: count(agent, vm) > before)
+    assert agent.sh(vm, "pgrep -c -f counter.py || ls /proc | grep -c '^[0-9]'").text.strip() != "0"
+    assert agent.sh(vm, "cat /root/file /workspace/persist/file; echo $COLOUR; hostname").text.split() == [
+        "root", "volume", "blue", vm]
+    agent.sh(vm, "echo fork > /root/file; echo fork > /workspace/persist/file")
+    assert agent.sh(parent, "cat /root/file /workspace/persist/file").text.split() == ["root", "volume"]
+    assert after < count(agent, parent)
+    listed = agent.run("snapshot", "list", "--output", "json", check=True).lines()
+    assert [(s["name"], s["vm"]) for s in listed] == [("warm", parent)]
+
+
+def test_a_snapshot_counts_on_from_its_moment(agent: Agent, parent: str, forks: list[str]) -> None:
+    """A second VM of it begins where the first did, whatever happened since."""
+    agent.run("vm", "snapshot", "--vm", parent, "--name", "moment", check=True)
+    saved = count(agent, parent)
+    eventually(lambda: count(agent, parent) > saved + 500, 60)
+    vm = str(agent.run("vm", "create", "--from", "moment", check=True).json()["id"])
+    forks.append(vm)
+    assert 1000 < count(agent, vm) < count(agent, parent)
+
+
+def test_forks_have_randomness_names_and_clocks_of_their_own(agent: Agent, parent: str, forks: list[str]) -> None:
+    """What the kernel gives is never the same twice."""
+    made = [str(vm["id"]) for vm in agent.run("vm", "fork", "--vm", parent, "--count", "3", check=True).lines()]
+    forks.extend(made)
+    assert len(set(made)) == 3
+    told = [agent.sh(vm, "od -An -N16 -tx1 /dev/urandom | tr -d ' '; cat /etc/machine-id; hostname").text for vm in made]
+    words = [word for text in told for word in text.split()]
+    assert len(words) == 9 and len(set(words)) == 9
+    for vm in made:
+        apart = float(agent.sh(vm, "date +%s.%N").text) - time.time()
+        assert -10 < apart < 1, "within what a busy host takes to ask"
+    assert not list((agent.state / "snapshots").glob(".*")), "a fork leaves no snapshot"
+
+
+def test_a_run_under_way_goes_on_in_the_background(agent: Agent, forks: list[str]) -> None:
+    """Its client is the parent's: in the fork it has none, and lives on."""
+    vm = create(agent)
+    forks.append(vm)
+    run = agent.start("vm", "exec", "--vm", vm, "--timeout", "300", "--cmd",
+                      "touch /tmp/begun; until test -e /tmp/end; do sleep 0.1; done; echo over > /tmp/over; echo said",
+                      stdout=subprocess.PIPE)
+    eventually(lambda: agent.sh(vm, "test -e /tmp/begun", check=False).code == 0)
+    fork = str(agent.run("vm", "fork", "--vm", vm, check=True).json()["id"])
+    forks.append(fork)
+    agent.sh(fork, "touch /tmp/end; until test -e /tmp/over; do sleep 0.1; done")
+    assert run.poll() is None
+    agent.sh(vm, "touch /tmp/end")
+    assert run.communicate(timeout=60)[0] == b"said\n" and run.returncode == 0
+
+
+def test_pause_and_resume(agent: Agent, parent: str) -> None:
+    """A paused VM does nothing, refuses commands, and goes on."""
+    agent.run("vm", "pause", "--vm", parent, check=True)
+    try:
+        assert agent.status(parent) == "paused"
+        assert agent.sh(parent, "true", check=False).error()["code"] == "vm_paused"
+        agent.run("vm", "pause", "--vm", parent, check=True)
+    finally:
+        agent.run("vm", "resume", "--vm", parent, check=True)
+    assert agent.status(parent) == "ready"
+    before = count(agent, parent)
+    eventually(lambda: count(agent, parent) > before)
+    assert -10 < float(agent.sh(parent, "date +%s.%N").text) - time.time() < 1
+
+
+def test_the_time_of_a_run_stands_still_with_its_vm(agent: Agent, parent: str) -> None:
+    """A pause that is longer than the timeout kills nothing."""
+    run = agent.start("vm", "exec", "--vm", parent, "--timeout", "4", "--cmd", "touch /tmp/on; sleep 1; echo said",
+                      stdout=subprocess.PIPE)
+    eventually(lambda: agent.sh(parent, "test -e /tmp/on", check=False).code == 0)
+    agent.run("vm", "pause", "--vm", parent, check=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run.communicate(timeout=6)
+    agent.run("vm", "resume", "--vm", parent, check=True)
+    assert run.communicate(timeout=60)[0] == b"said\n" and run.returncode == 0
+
+
+def test_a_paused_vm_is_stopped_and_cleaned(agent: Agent) -> None:
+    """As any other: what was on its volume is kept by a stop."""
+    vm = create(agent, "--persist", "--disk", "32")
+    agent.sh(vm, "echo kept > /workspace/persist/file")
+    agent.run("vm", "pause", "--vm", vm, check=True)
+    agent.run("vm", "stop", "--vm", vm, check=True)
+    assert agent.sh(vm, "cat /workspace/persist/file").text == "kept\n"
+    agent.run("vm", "pause", "--vm", vm, check=True)
+    agent.run("vm", "clean", "--vm", vm, check=True)
+
+
+def test_what_is_refused(agent: Agent, parent: str, forks: list[str]) -> None:
+    """Each with its code."""
+    def code(*args: str) -> str:
+        return str(agent.run(*args).error()["code"])
+
+    agent.run("vm", "snapshot", "--vm", parent, "--name", "taken", check=True)
+    assert code("vm", "snapshot", "--vm", parent, "--name", "taken") == "snapshot_exists"
+    assert code("vm", "snapshot", "--vm", parent, "--name", "../up") == "invalid_argument"
+    assert code("vm", "snapshot", "--vm", "python-1", "--name", "other") == "vm_not_found"
+    assert code("vm", "create", "--from", "absent") == "snapshot_not_found"
+    assert code("snapshot", "remove", "absent") == "snapshot_not_found"
+    assert code("vm", "create", "--from", "taken", "--mem", "512") == "invalid_argument"
+    assert code("vm", "fork", "--vm", parent, "--count", "101") == "invalid_argument"
+    other = agent.create("--launcher", "namespace")
+    forks.append(other)
+    for words in (["pause"], ["resume"], ["fork"], ["snapshot", "--name", "other"]):
+        assert code("vm", words[0], "--vm", other, *words[1:]) == "not_supported", words
+
+
+@pytest.mark.parametrize("name", ["memory", "state", "volume.img", "snapshot.json"])
+def test_a_damaged_snapshot_is_refused(agent: Agent, parent: str, name: str) -> None:
+    """Cut short by a byte: never gone on from."""
+    saved = "cut-" + name[:3]
+    agent.run("vm", "snapshot", "--vm", parent, "--name", saved, check=True)
+    file = agent.state / "snapshots" / saved / name
+    os.truncate(file, file.stat().st_size - 1)
+    assert agent.run("vm", "create", "--from", saved).error()["code"] == "snapshot_corrupt"
+
+
+def test_a_shim_that_is_killed_leaves_no_half_snapshot(agent: Agent) -> None:
+    """Whenever it dies, there is the whole of it or nothing."""
+    for delay in (0, 0.03, 0.1):
+        vm = create(agent)
+        saving = agent.start("vm", "snapshot", "--vm", vm, "--name", "half", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            saving.wait(delay)
+        os.kill(shim_of(agent, vm), signal.SIGKILL)
+        saving.communicate(timeout=60)
+        listed = agent.run("snapshot", "list", "--output", "json", check=True).lines()
+        assert ("half" in [s["name"] for s in listed]) == (saving.returncode == 0)
+        assert not list((agent.state / "snapshots").glob(".*"))
+        if saving.returncode == 0:
+            agent.run("snapshot", "remove", "half", check=True)
+        agent.clean(vm)
