@@ -67,6 +67,7 @@ DEFINE(set_vm_text, set_network)
 DEFINE(set_vm_text, set_image)
 DEFINE(set_vm_text, set_launcher)
 DEFINE(set_vm_text, set_volume)
+DEFINE(set_vm_text, set_from)
 DEFINE(set_flag, set_persist)
 DEFINE(set_flag, set_best_effort)
 
@@ -79,6 +80,22 @@ static int set_language(struct ask *ask, const json_t *value, struct era_error *
     era_vm_spec_free(spec); /* made before all others, by make_specs() */
     (void)ask;
     return r;
+}
+
+/* Whether it is well-formed is for libera to say, when it is used. */
+static int set_name(struct ask *ask, const json_t *value, struct era_error *err)
+{
+    const char *name = json_string_value(value);
+    return name != NULL && era_str_copy(ask->name, sizeof ask->name, name) ? 0 : wrong(err, "a name");
+}
+
+static int set_count(struct ask *ask, const json_t *value, struct era_error *err)
+{
+    json_int_t count = json_integer_value(value);
+    if (!json_is_integer(value) || count < 1 || count > 100)
+        return wrong(err, "a whole number from 1 to 100");
+    ask->count = (uint32_t)count;
+    return 0;
 }
 
 static int set_command(struct ask *ask, const json_t *value, struct era_error *err)
@@ -178,8 +195,10 @@ static int set_files(struct ask *ask, const json_t *value, struct era_error *err
 #define ENV_SCHEMA "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}}"
 #define NETWORKS   "{\"type\":\"string\",\"enum\":[\"none\",\"allow_all\"],\"default\":\"none\"}"
 
+#define NAME_SCHEMA "{\"type\":\"string\",\"pattern\":\"^[a-z0-9][a-z0-9._-]{0,62}$\"}"
+
 static const struct field fields[] = {
-    {"language", ASK_VM, true, set_language,
+    {"language", ASK_VM, false, set_language, /* or from: see take_fields() */
      "{\"type\":\"string\",\"enum\":[\"python\",\"node\",\"javascript\",\"js\"]}"},
     {"cpu_count", ASK_VM, false, set_cpu, "{\"type\":\"integer\",\"minimum\":1,\"maximum\":256,\"default\":1}"},
     {"memory_mib", ASK_VM, false, set_mem, "{\"type\":\"integer\",\"minimum\":32,\"maximum\":1048576,\"default\":256}"},
@@ -192,6 +211,9 @@ static const struct field fields[] = {
      "{\"type\":\"string\",\"enum\":[\"auto\",\"namespace\",\"microvm\"],\"default\":\"auto\"}"},
     {"persist", ASK_VM, false, set_persist, "{\"type\":\"boolean\",\"default\":false}"},
     {"volume", ASK_VM, false, set_volume, "{\"type\":\"string\",\"pattern\":\"^[a-z0-9][a-z0-9._-]{0,62}$\"}"},
+    {"from", ASK_VM, false, set_from, NAME_SCHEMA},
+    {"name", ASK_SNAPSHOT, true, set_name, NAME_SCHEMA},
+    {"count", ASK_FORK, false, set_count, "{\"type\":\"integer\",\"minimum\":1,\"maximum\":100,\"default\":1}"},
     {"best_effort", ASK_VM, false, set_best_effort, "{\"type\":\"boolean\",\"default\":false}"},
     {"command", ASK_RUN, true, set_command, "{\"type\":\"string\",\"minLength\":1,\"maxLength\":131071}"},
     {"timeout", ASK_RUN, false, set_timeout,
@@ -273,6 +295,12 @@ static int take_fields(const json_t *body, unsigned what, struct ask *ask, struc
         era_error_set(&missing, EINVAL, "invalid_argument", "is missing");
         note(problems, fields[i].name, &missing);
     }
+    bool language = json_object_get(body, "language") != NULL;
+    if ((what & ASK_VM) != 0 && language == (json_object_get(body, "from") != NULL)) {
+        struct era_error which = {0};
+        era_error_set(&which, EINVAL, "invalid_argument", language ? "goes without from" : "is missing");
+        note(problems, "language", &which);
+    }
     const char *mode = era_json_string(body, "network_mode");
     const char *network = era_json_string(body, "network");
     if (mode != NULL && network != NULL && !era_str_eq(mode, network)) {
@@ -287,7 +315,7 @@ int ask_parse(const char *text, size_t len, unsigned what, struct ask *ret_ask, 
 {
     char reason[256] = "";
     _cleanup_json_ json_t *body = NULL;
-    struct ask ask = {0};
+    struct ask ask = {.count = 1};
     struct problems *problems = calloc(1, sizeof *problems);
     if (problems == NULL)
         return -ENOMEM;
@@ -351,6 +379,10 @@ json_t *ask_schema(unsigned what)
         if (fields[i].required)
             json_array_append_new(required, json_string(fields[i].name));
     }
-    return json_pack("{s:s, s:b, s:o, s:o}", "type", "object", "additionalProperties", 0, "required", required,
-                     "properties", properties);
+    json_t *schema = json_pack("{s:s, s:b, s:o, s:o}", "type", "object", "additionalProperties", 0, "required",
+                               required, "properties", properties);
+    if (schema != NULL && (what & ASK_VM) != 0)
+        json_object_set_new(schema, "oneOf",
+                            json_pack("[{s:[s]}, {s:[s]}]", "required", "language", "required", "from"));
+    return schema;
 }

@@ -191,15 +191,19 @@ void reply_header(struct request *request, const char *name, const char *value);
 
 /* ---- fields.c: bodies, translated ------------------------------------------ */
 
+enum { ERA_HTTP_NAME_MAX = 256 };
+
 /* What is asked for; members may be NULL. */
 struct ask {
     struct era_vm_spec *vm;
     struct era_run_spec *run;
     char *input; /* stdin */
     size_t input_len;
+    char name[ERA_HTTP_NAME_MAX]; /* of a snapshot */
+    uint32_t count;               /* of forks */
 };
 
-enum { ASK_VM = 1, ASK_RUN = 2 };
+enum { ASK_VM = 1, ASK_RUN = 2, ASK_SNAPSHOT = 4, ASK_FORK = 8 };
 
 /* Reads the body; what is wrong with it is answered, every wrong field by name: -EINVAL. */
 int ask_read(struct request *request, unsigned what, struct ask *ret_ask);
@@ -234,6 +238,10 @@ void handle_vm_get(struct request *request);
 void handle_vm_list(struct request *request);
 void handle_vm_stop(struct request *request);
 void handle_vm_delete(struct request *request);
+void handle_vm_pause(struct request *request);
+void handle_vm_resume(struct request *request);
+void handle_vm_snapshot(struct request *request);
+void handle_vm_fork(struct request *request);
 void handle_run(struct request *request);
 void handle_temp(struct request *request);
 void handle_file_get(struct request *request);

@@ -46,7 +46,7 @@ static const struct {
      ",\"peak_memory_kib\":" COUNT "}}"},
     {"Done",
      "{\"type\":\"object\",\"required\":[\"status\",\"vm_id\",\"message\"],\"properties\":{\"status\":{\"enum\":["
-     "\"stopped\",\"deleted\"]},\"vm_id\":" STRING ",\"message\":" STRING "}}"},
+     "\"stopped\",\"deleted\",\"paused\",\"resumed\",\"saved\"]},\"vm_id\":" STRING ",\"message\":" STRING "}}"},
     {"Written",
      "{\"type\":\"object\",\"required\":[\"status\",\"vm_id\",\"size\"],\"properties\":{\"status\":{\"const\":"
      "\"written\"},\"vm_id\":" STRING ",\"size\":" COUNT "}}"},
@@ -196,6 +196,8 @@ static json_t *components(void)
 {
     json_t *all = json_pack("{s:o, s:o, s:o}", "CreateVm", ask_schema(ASK_VM), "Run", ask_schema(ASK_RUN), "Temp",
                             ask_schema(ASK_VM | ASK_RUN));
+    json_object_set_new(all, "Snapshot", ask_schema(ASK_SNAPSHOT));
+    json_object_set_new(all, "Fork", ask_schema(ASK_FORK));
     for (size_t i = 0; i < sizeof schemas / sizeof schemas[0]; i++)
         json_object_set_new(all, schemas[i].name, parse(schemas[i].schema));
     return json_pack("{s:o, s:{s:{s:s, s:s}}}", "schemas", all, "securitySchemes", "key", "type", "http", "scheme",

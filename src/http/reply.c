@@ -19,6 +19,8 @@ static const struct {
     {"copy_failed", 409},         {"path_too_long", 400},       {"file_too_large", 413},
     {"storage_full", 413},        {"too_many_vms", 429},        {"launcher_unavailable", 503},
     {"limit_unenforceable", 503}, {"network_unavailable", 503}, {"state_busy", 503},
+    {"vm_paused", 409},           {"vm_not_running", 409},      {"not_supported", 409},
+    {"snapshot_exists", 409},     {"snapshot_corrupt", 409},    {"snapshot_not_found", 404},
     {"disk_full", 503},           {"shutting_down", 503},       {"out_of_memory", 503},
 };
 

@@ -45,15 +45,21 @@ def start_counter(agent: Agent, vm: str, tmp_path: pathlib.Path) -> None:
     agent.sh(vm, "(python3 /tmp/counter.py >/dev/null 2>&1 &); while ! test -e /tmp/count; do sleep 0.05; done")
 
 
+def remove_snapshots(agent: Agent) -> None:
+    """All there are."""
+    for snapshot in agent.run("snapshot", "list", "--output", "json", check=True).lines():
+        agent.run("snapshot", "remove", snapshot["name"], check=True)
+
+
 @pytest.fixture(scope="module")
 def forks(agent: Agent) -> Iterator[list[str]]:
     """Ids of VMs that are removed in the end, with all snapshots."""
     vms: list[str] = []
+    remove_snapshots(agent)
     yield vms
     for vm in vms:
         agent.clean(vm)
-    for snapshot in agent.run("snapshot", "list", "--output", "json", check=True).lines():
-        agent.run("snapshot", "remove", snapshot["name"], check=True)
+    remove_snapshots(agent)
 
 
 @pytest.fixture(scope="module")
