@@ -154,8 +154,9 @@ int snapshot_find(struct era *era, const char *name, struct era_vm_ask *ask, str
         return era_error_set(err, ENOENT, "snapshot_not_found", "no snapshot is named %s", name);
     struct snapshot_facts facts;
     int r = snapshot_file_read(dirfd, &facts);
-    _cleanup_close_ int volume = -EBADF;
-    if (r >= 0 && facts.volume_bytes > 0 && (volume = open_volume(dirfd, &facts)) < 0) {
+    bool has_volume = r >= 0 && facts.volume_bytes > 0;
+    _cleanup_close_ int volume = has_volume ? open_volume(dirfd, &facts) : -EBADF;
+    if (has_volume && volume < 0) {
         r = volume;
         era_vm_ask_clear(&facts.ask);
     }
