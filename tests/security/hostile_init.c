@@ -85,15 +85,18 @@ static void send_frame(unsigned type, const void *payload, size_t len)
     frame((uint32_t)len, type, stream, payload, len);
 }
 
+/* Where things are in an ENDED: see era_run_ended_encode(). Before them: status, CPU time, memory, kills. */
+enum { ENDED_ERRNUM = 28, ENDED_LENGTH = 32, ENDED_TEXT = 36 };
+
 static void ended(uint32_t wait_status, uint32_t errnum, const char *message)
 {
     uint8_t payload[512] = {0};
     size_t len = strlen(message);
     put(payload, wait_status, 4);
-    put(payload + 20, errnum, 4);
-    put(payload + 24, len, 4);
-    put_bytes(payload + 28, message, len);
-    send_frame(ENDED, payload, 28 + len + 1);
+    put(payload + ENDED_ERRNUM, errnum, 4);
+    put(payload + ENDED_LENGTH, len, 4);
+    put_bytes(payload + ENDED_TEXT, message, len);
+    send_frame(ENDED, payload, ENDED_TEXT + len + 1);
 }
 
 static void window(unsigned channel, uint32_t bytes)
@@ -227,8 +230,9 @@ static void end_without_end_of_text(void)
 {
     memset(memory, 'x', 400);
     put(memory, 0, 4);
-    put(memory + 24, 200, 4);
-    send_frame(ENDED, memory, 28 + 200);
+    memset(memory + 4, 0, ENDED_LENGTH - 4);
+    put(memory + ENDED_LENGTH, 200, 4);
+    send_frame(ENDED, memory, ENDED_TEXT + 200);
 }
 
 static void end_twice(void)
@@ -255,10 +259,10 @@ static void output_without_reading(void)
 
 static void huge_numbers(void)
 {
-    uint8_t payload[29];
+    uint8_t payload[ENDED_TEXT + 1];
     memset(payload, 0xFF, sizeof payload);
     put(payload, 0, 4);
-    memset(payload + 20, 0, 9);
+    memset(payload + ENDED_ERRNUM, 0, sizeof payload - ENDED_ERRNUM);
     send_frame(ENDED, payload, sizeof payload);
 }
 
