@@ -156,7 +156,7 @@ def link_images(state: pathlib.Path) -> None:
     subprocess.run(["cp", "-al", *images, state / "images"], check=True)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120 if EMULATED else 20) -> None:
     """Waits until something holds that nobody tells us about."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Agent
-from tests.security.limits import assert_memory_bounded, assert_usable, output_of, run_program, second_vm, witness
+from tests.security.limits import assert_memory_bounded, assert_usable, output_of, run_program, sample, second_vm, witness
 
 __all__ = ["second_vm", "witness"]
 pytestmark = pytest.mark.usefixtures("witness")
@@ -29,6 +29,8 @@ WAYS = [
     "symbolic_links",
     "attributes",
 ]
+CASES = [pytest.param(way, folder) for way in WAYS for folder in ("/tmp", "/dev/shm")]
+CASES += [pytest.param(way, "/workspace/persist", marks=pytest.mark.as_root) for way in WAYS]
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,7 @@ def volume_file(agent: Agent, vm: str) -> pathlib.Path:
     return next(path for path in (agent.state / "volumes").iterdir() if path.name.startswith(vm))
 
 
-@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm", "/workspace/persist"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "folder"), sample(CASES, 3))
 def test_a_place_is_full_some_time_and_empty_again(agent: Agent, full_vm: str, way: str, folder: str) -> None:
     """ENOSPC inside, neither VM nor host beyond their limits, and afterwards as much room as before."""
     before = free(agent, full_vm, folder)
@@ -68,6 +69,7 @@ def test_a_place_is_full_some_time_and_empty_again(agent: Agent, full_vm: str, w
     assert_memory_bounded(agent, full_vm, MEM_MIB)
 
 
+@pytest.mark.as_root
 def test_a_full_volume_survives_its_vm(agent: Agent, full_vm: str) -> None:
     """Full to the last block, it is mounted again after a stop, and can be emptied."""
     agent.sh(full_vm, "head -c 1G /dev/zero > /workspace/persist/file", check=False)

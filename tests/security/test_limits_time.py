@@ -14,6 +14,7 @@ from tests.security.limits import (
     group_file,
     output_of,
     run_program,
+    sample,
     second_vm,
     witness,
 )
@@ -25,6 +26,31 @@ TIMEOUT = 1
 DEAD_WITHIN = 1.0  # the promise
 SLACK = 30.0 if EMULATED else 3.0  # of a machine that is busy with other things, too
 
+UNRULY = [
+    "ignores_every_signal",
+    "double_forks",
+    "makes_sessions",
+    "changes_its_user",
+    "stops_itself",
+    "stops_in_a_vfork",
+    "holds_the_pipes",
+    "exits_its_main_thread",
+    "renames_itself",
+    "is_a_subreaper",
+    "runs_away",
+    "runs_away_in_sessions",
+    "forks_faster_than_it_is_killed",
+    "vforks_for_ever",
+    "starts_threads_that_fork",
+    "traces_its_child",
+    "kills_its_leader",
+    "kills_its_leader_and_runs_away",
+    "kills_its_leader_and_runs_away_in_sessions",
+    "kills_its_leader_and_runs_away_in_a_crowd",
+    "wakes_its_leader",
+    "waits_for_everything",
+]
+
 
 @pytest.fixture(scope="module")
 def busy_vm(agent: Agent) -> Iterator[str]:
@@ -34,33 +60,7 @@ def busy_vm(agent: Agent) -> Iterator[str]:
     agent.clean(created)
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        "ignores_every_signal",
-        "double_forks",
-        "makes_sessions",
-        "changes_its_user",
-        "stops_itself",
-        "stops_in_a_vfork",
-        "holds_the_pipes",
-        "exits_its_main_thread",
-        "renames_itself",
-        "is_a_subreaper",
-        "runs_away",
-        "runs_away_in_sessions",
-        "forks_faster_than_it_is_killed",
-        "vforks_for_ever",
-        "starts_threads_that_fork",
-        "traces_its_child",
-        "kills_its_leader",
-        "kills_its_leader_and_runs_away",
-        "kills_its_leader_and_runs_away_in_sessions",
-        "kills_its_leader_and_runs_away_in_a_crowd",
-        "wakes_its_leader",
-        "waits_for_everything",
-    ],
-)
+@pytest.mark.parametrize("program", sample(UNRULY, 3))
 def test_nothing_outlives_its_time(agent: Agent, busy_vm: str, program: str) -> None:
     """Dead with all descendants when the answer comes, within a second of the deadline; the VM lives on."""
     keeper = shim_of(agent, busy_vm)
@@ -73,7 +73,7 @@ def test_nothing_outlives_its_time(agent: Agent, busy_vm: str, program: str) -> 
     eventually(lambda: group_file(busy_vm, "pids.current") == 1)  # nor a zombie
 
 
-@pytest.mark.parametrize(("chains", "how"), [(1, ""), (1, "orphaned"), (60, ""), (60, "orphaned")])
+@pytest.mark.parametrize(("chains", "how"), sample([(1, ""), (1, "orphaned"), (60, ""), (60, "orphaned")], 3))
 def test_nobody_is_faster_than_the_kill(agent: Agent, chains: int, how: str) -> None:
     """Processes that are gone before /proc is read, and init busy with orphans."""
     program = BUILD / "tests" / "security" / f"comets-{chains}"
