@@ -30,7 +30,7 @@ __all__ = ["second_vm", "witness"]
 pytestmark = pytest.mark.usefixtures("witness")
 
 MEM_MIB = 64
-STREAM_MIB = 5 << 10 if EVERYTHING else 32 if EMULATED else 512  # of each of the two
+STREAM_MIB = 5 << 10 if EVERYTHING else 20 if EMULATED else 512  # of each of the two
 CAP = 16 << 20
 
 
