@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import pwd
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Agent, Result, eventually, groups_of, shim_of
+from tests.conftest import BUILD, Agent, Result, eventually, groups_of, shim_of
 
 GROUPS = pathlib.Path("/sys/fs/cgroup")
 SCOPE = ["systemd-run", "--user", "--scope", "--quiet", "-p", "Delegate=yes", "--"]
@@ -49,6 +51,14 @@ def tester() -> Iterator[OrdinaryUser]:
     user = OrdinaryUser()
     yield user
     user.run("vm", "clean", "--all")
+
+
+@pytest.fixture(params=["root", "tester"])
+def either(request: pytest.FixtureRequest) -> tuple[Agent, list[str]]:
+    """The program as root, or as the ordinary user, and what root puts before it for that."""
+    if request.param == "root":
+        return request.getfixturevalue("agent"), []
+    return request.getfixturevalue("tester"), ["runuser", "-u", "tester", "--", *SCOPE]
 
 
 @contextlib.contextmanager
@@ -144,6 +154,50 @@ def test_root_of_a_container_gets_limits_too(agent: Agent) -> None:
     done = subprocess.run(["systemd-run", "--scope", "--quiet", "-p", "Delegate=yes", "--", "unshare", "--cgroup",
                            "--mount", "sh", "-c", script], env=agent.env, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines() == ["137", "cpu memory pids"], done
+
+
+def test_auto_does_without_qemu(fresh_state: Agent) -> None:
+    """It was removed, or the images come from elsewhere: with KVM and a guest's kernel, but nobody to boot it."""
+    if not pathlib.Path("/dev/kvm").exists():
+        os.mknod("/dev/kvm", 0o600 | stat.S_IFCHR, os.makedev(10, 232))
+    kernel = fresh_state.state / "images" / ".kernel"
+    kernel.mkdir(exist_ok=True)
+    (kernel / "version").touch()
+    vm = fresh_state.create()
+    assert fresh_state.run("vm", "show", "--vm", vm, check=True).json()["launcher"] == "namespace"
+    error = fresh_state.run("vm", "create", "--language", "python", "--launcher", "microvm").error()
+    assert error["code"] == "launcher_unavailable" and "qemu-system-x86" in error["message"]
+
+
+def test_a_guest_is_born_in_its_group(either: tuple[Agent, list[str]], tmp_path: pathlib.Path) -> None:
+    """By clone3, which spares it the wait of one that is moved; nobody is moved to where processes of VMs are."""
+    user, before = either
+    trace = tmp_path / "trace"
+    done = subprocess.run(["strace", "-f", "-y", "-s", "100", "-e", "trace=clone3,openat", "-o", trace, *before, user.program,
+                           "vm", "temp", "--language", "python", "--cmd", "true"], env=user.env, capture_output=True, timeout=300)
+    assert done.returncode == 0, done
+    lines = trace.read_text().splitlines()
+    births = [line for line in lines if "CLONE_INTO_CGROUP" in line]
+    assert len(births) == 1 and "CLONE_NEWUSER" in births[0] and "= -1" not in births[0], births
+    assert not [line for line in lines if "/agent/python-" in line and "cgroup.procs" in line and "O_WRONLY" in line]
+
+
+def test_a_guest_is_moved_where_clone3_is_filtered(either: tuple[Agent, list[str]]) -> None:
+    """As by what older container engines put around us: in its group all the same, and bounded."""
+    user, before = either
+    create = ("vm", "create", "--language", "python", "--mem", "96")
+    without = [BUILD / "tests" / "old_kernel" / "without_calls", "clone3", "/usr/bin/env"]
+    done = subprocess.run([*without, *before, user.program, *create], env=user.env, capture_output=True, timeout=120)
+    assert done.returncode == 0, done
+    vm = str(json.loads(done.stdout)["id"])
+    try:
+        (group,) = groups_of(vm)
+        assert (group / "memory.max").read_text() == f"{96 << 20}\n"
+        assert len((group / "cgroup.procs").read_text().split()) == 1
+        hog = user.run("vm", "run", "--vm", vm, "--cmd", "python3 -c 'x = bytearray(1 << 30)'").json()
+        assert hog["verdict"] == "oom_killed"
+    finally:
+        assert user.run("vm", "clean", "--vm", vm).code == 0
 
 
 @pytest.mark.parametrize("name", ["kernel.unprivileged_userns_clone", "user.max_user_namespaces"])
