@@ -50,6 +50,7 @@ demo: ## a Python and a Node.js VM from nothing
 bench: agent ## times and memory beside bwrap, runc, crun and a bare exec
 	script/setup --bench
 	bench/run
+	bench/microvm
 
 bench-http: agent ## the load that `agent serve` holds, and its rates beside nginx
 	script/setup --bench
