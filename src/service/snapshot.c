@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/fault.h"
 #include "base/fd.h"
 #include "service/snapshot.h"
 
@@ -91,10 +90,8 @@ static int save(struct era *era, const char *id, int folder, int all, const char
     _cleanup_close_ int dirfd = openat(all, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     _cleanup_free_ char *path = era_str_printf("%s/snapshots/%s", era->state_dir, name);
     int r = path == NULL ? era_error_oom(err) : dirfd < 0 ? fail(err, -errno, "open the snapshot's folder") : 0;
-    ERA_POINT("snapshot.begun");
     if (r >= 0)
         r = shim_ask(folder, ERA_FRAME_SNAPSHOT, path, SNAPSHOT_TIMEOUT_MS, err);
-    ERA_POINT("snapshot.saved");
     if (r >= 0)
         r = describe(era, id, dirfd, err);
     if (r < 0)
@@ -126,7 +123,6 @@ int era_vm_snapshot(struct era *era, const char *id, const char *name, struct er
                 : fail(err, -errno, "name the snapshot");
         (void)era_remove_tree_at(all, temporary);
     }
-    ERA_POINT("snapshot.named");
     return r;
 }
 

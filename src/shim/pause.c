@@ -16,7 +16,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/fault.h"
 #include "shim/shim.h"
 
 enum { STILL_TIMEOUT_MS = 10000 };
@@ -87,7 +86,6 @@ int shim_pause(struct shim *shim, struct era_error *err)
     int r = hold(shim, err);
     if (r < 0)
         return r;
-    ERA_POINT("pause.held");
     r = shim->guest->ops->pause(shim->guest, err);
     if (r < 0) {
         (void)go_on(shim);
@@ -128,12 +126,10 @@ int shim_snapshot(struct shim *shim, const char *path, struct era_error *err)
     bool ran = shim->paused_since_ns == 0;
     if ((r = shim_pause(shim, err)) < 0)
         return r;
-    ERA_POINT("snapshot.still");
     r = ops->save(shim->guest, dirfd, ERA_SAVE_STILL, err);
     if (ran) {
         int resumed = shim_resume(shim, r < 0 ? NULL : err);
         r = r < 0 ? r : resumed;
     }
-    ERA_POINT("snapshot.written");
     return r < 0 ? r : ops->save(shim->guest, dirfd, ERA_SAVE_AFTER, err);
 }

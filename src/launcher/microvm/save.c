@@ -23,7 +23,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/fault.h"
 #include "base/fd.h"
 #include "launcher/microvm/template.h"
 
@@ -220,11 +219,9 @@ static int save_still(struct qemu *qemu, const struct saved_parts *parts, int di
             why = *err;
         return era_error_set(err, EIO, "snapshot_failed", "cannot save the VM: %s", why.message);
     }
-    ERA_POINT("save.state");
     r = save_memory(qemu, parts, dirfd);
     if (r < 0)
         return fail(err, r, "memory");
-    ERA_POINT("save.memory");
     r = parts->volume_fd >= 0 ? copy_to(parts->volume_fd, dirfd, "volume.img") : 0;
     return r < 0 ? fail(err, r, "volume") : 0;
 }
