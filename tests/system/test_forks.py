@@ -214,3 +214,20 @@ def test_a_shim_that_is_killed_leaves_no_half_snapshot(agent: Agent) -> None:
         if saving.returncode == 0:
             agent.run("snapshot", "remove", "half", check=True)
         agent.clean(vm)
+
+
+@pytest.mark.as_root
+def test_a_full_disk_leaves_no_half_snapshot(agent: Agent) -> None:
+    """It is told, and the VM goes on."""
+    vm = create(agent)
+    folder = agent.state / "snapshots"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(folder)], check=True)
+    try:
+        assert agent.run("vm", "snapshot", "--vm", vm, "--name", "full").error()["code"] == "disk_full"
+        assert agent.run("vm", "fork", "--vm", vm).error()["code"] == "disk_full"
+        assert list(folder.iterdir()) == []
+        assert agent.sh(vm, "echo on").text == "on\n"
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        agent.clean(vm)
