@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
@@ -114,9 +115,11 @@ static int open_port(struct boot *boot)
     if (watch < 0 || inotify_add_watch(watch, "/dev", IN_CREATE | IN_ATTRIB) < 0)
         return -errno;
     int port;
-    while ((port = find_port(boot)) == -ENOENT) {
+    /* The node is there a moment before the driver knows of it (ENXIO), and nothing tells when it does. */
+    while ((port = find_port(boot)) == -ENOENT || port == -ENXIO) {
         char events[4096];
-        if (read(watch, events, sizeof events) < 0)
+        struct pollfd poller = {.fd = watch, .events = POLLIN};
+        if (poll(&poller, 1, port == -ENXIO ? 1 : -1) > 0 && read(watch, events, sizeof events) < 0)
             return -errno;
     }
     boot->control_fd = port;

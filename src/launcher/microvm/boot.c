@@ -77,8 +77,8 @@ static int take_event(struct qemu *qemu, struct era_error *err)
         return qemu_fail(qemu, r, "booting", err);
     for (size_t i = 0; line.kind == QMP_EVENT && i < sizeof ends / sizeof ends[0]; i++)
         if (strcmp(line.word, ends[i]) == 0)
-            return era_error_set(err, EIO, "vm_start_failed", "the guest's kernel does not come up here (%s)",
-                                 line.word);
+            return era_error_set(err, EIO, "vm_start_failed", "the guest's kernel does not come up here (%s %s)",
+                                 line.word, line.text);
     return 0;
 }
 

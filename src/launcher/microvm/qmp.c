@@ -116,7 +116,7 @@ static void skip_value(struct scanner *s)
     } while (!s->failed && depth > 0);
 }
 
-/* The members of an object one level down: its "status" and "desc". */
+/* The members of an object one level down: its "status", and its "desc" or "reason". */
 static void read_details(struct scanner *s, struct qmp_line *line)
 {
     char key[QMP_WORD_MAX];
@@ -133,7 +133,7 @@ static void read_details(struct scanner *s, struct qmp_line *line)
         bool text = s->at < s->end && *s->at == '"';
         if (text && era_str_eq(key, "status"))
             read_string(s, line->status, sizeof line->status);
-        else if (text && era_str_eq(key, "desc"))
+        else if (text && (era_str_eq(key, "desc") || era_str_eq(key, "reason")))
             read_string(s, line->text, sizeof line->text);
         else
             skip_value(s);

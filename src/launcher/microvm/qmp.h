@@ -29,7 +29,7 @@ struct qmp_line {
     enum qmp_kind kind;
     char word[QMP_WORD_MAX];   /* the event's name */
     char status[QMP_WORD_MAX]; /* "status" of an event's data, or of what is returned; "" without */
-    char text[QMP_TEXT_MAX];
+    char text[QMP_TEXT_MAX];   /* why: of an error, or of an event that says so */
 };
 
 /*

@@ -204,14 +204,8 @@ static int make_once(const struct making *making, int templates_fd, const char *
 static int make(const struct making *making, int templates_fd, struct era_error *err)
 {
     char temporary[NAME_SIZE];
-    struct era_error why = {0};
     snprintf(temporary, sizeof temporary, ".new-%s", making->key->name);
-    int r = make_once(making, templates_fd, temporary, &why);
-    /* An emulated machine that hardly gets a processor can miss its own timers, and give up. */
-    if (r < 0 && !making->spec->kvm && era_error_is(&why, "vm_start_failed"))
-        r = make_once(making, templates_fd, temporary, &why);
-    if (r < 0 && err != NULL)
-        *err = why;
+    int r = make_once(making, templates_fd, temporary, err);
     if (r >= 0)
         (void)era_remove_tree_at(templates_fd, making->key->name);
     if (r >= 0 && renameat(templates_fd, temporary, templates_fd, making->key->name) < 0)
