@@ -13,9 +13,10 @@ import pytest
 from tests.conftest import BUILD, Agent
 
 GROUPS = ["vm", "image", "volume", "snapshot"]
-COMMANDS = ["serve", "doctor", "version", "completion", "vm create", "vm run", "vm exec", "vm shell", "vm temp", "vm list", "vm show",
-            "vm logs", "vm cp", "vm stop", "vm clean", "vm pause", "vm resume", "vm snapshot", "vm fork", "image build", "image pull", "image import", "image list",
-            "image remove", "volume list", "volume remove", "snapshot list", "snapshot remove"]
+COMMANDS = ["serve", "doctor", "version", "completion", "vm create", "vm run", "vm exec", "vm shell", "vm temp",
+            "vm list", "vm show", "vm logs", "vm cp", "vm stop", "vm pause", "vm resume", "vm snapshot", "vm fork",
+            "vm clean", "image build", "image pull", "image import", "image list", "image remove", "volume list",
+            "volume remove", "snapshot list", "snapshot remove"]
 PAGES = ["agent.1", "agent-vm.1", "agent-image.1", "agent-volume.1", "agent-snapshot.1", "agent-serve.1"]
 
 
