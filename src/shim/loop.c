@@ -148,8 +148,11 @@ static void keep_time(struct shim *shim)
     for (struct run *run = shim->runs; run != NULL && shim->paused_since_ns == 0; run = run->next)
         if (run->deadline_ns != 0 && run->deadline_ns <= now)
             run_time_out(shim, run, now);
-    if (shim->stop_deadline_ns != 0 && shim->stop_deadline_ns <= now)
+    if (shim->stop_deadline_ns != 0 && shim->stop_deadline_ns <= now) {
         shim->guest->ops->kill(shim->guest);
+        /* It takes its time to die: the timer must not stand in the past meanwhile. */
+        shim->stop_deadline_ns = now + (int64_t)STOP_SLACK_MS * 1000000;
+    }
 }
 
 /* The timer stands at the earliest deadline there is. */
