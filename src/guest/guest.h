@@ -77,6 +77,7 @@ struct machine {
     bool identified; /* knows which VM it is */
 };
 
+struct survey;
 struct guest {
     struct machine *machine; /* NULL: the kernel is the host's */
     int epoll_fd;
@@ -113,7 +114,8 @@ void guest_set_tick(struct guest *guest, unsigned milliseconds);
 
 /* run.c */
 void run_kill(struct guest *guest, struct run *run);
-bool run_kill_on(struct guest *guest, struct run *run); /* one more pass; whether another is needed */
+/* One more pass over a run that is being killed; whether another is needed. */
+bool run_kill_on(struct guest *guest, struct run *run, const struct survey *survey);
 void run_start(struct guest *guest, uint32_t stream, const struct era_run_request *request);
 void run_fail(struct guest *guest, uint32_t stream, int errnum, const char *message);
 struct run *run_find(const struct guest *guest, uint32_t stream);
@@ -146,8 +148,17 @@ pid_t command_fork(const struct guest *guest, const struct era_run_request *requ
 /* worker.c: what a command of another kind than ERA_RUN_COMMAND does instead of exec. */
 _Noreturn void worker_run(const struct era_run_request *request, int status_fd);
 
-/* kill.c: one pass over the descendants of a run; returns how many are still alive. */
-int kill_pass(const struct guest *guest, const struct run *run);
+/* kill.c: the processes of the guest, as they were; one survey does for all runs that are being killed. */
+struct survey {
+    struct process *list; /* owned */
+    size_t count;
+    int64_t last_pid; /* that was given before */
+};
+
+int survey_take(const struct guest *guest, struct survey *ret_survey); /* -errno */
+void survey_clear(struct survey *survey);
+/* One pass over the descendants of a run; returns how many are left, or, should one be born meanwhile, might be. */
+int kill_pass(const struct guest *guest, const struct run *run, const struct survey *survey);
 /* The same with the rest of the guest stopped meanwhile. */
 int kill_pass_standing_still(const struct guest *guest, const struct run *run);
 

@@ -82,10 +82,14 @@ static void tick(struct guest *guest)
     (void)read(guest->tick.fd, &expirations, sizeof expirations);
     if (guest->shutting_down)
         machine_end(guest->machine);
+    _cleanup_(survey_clear) struct survey survey = {0};
     bool again = false;
     for (struct run *run = guest->runs, *next; run != NULL; run = next) {
         next = run->next; /* the run may end here */
-        if (run->killing && run_kill_on(guest, run))
+        if (!run->killing)
+            continue;
+        bool known = survey.list != NULL || survey_take(guest, &survey) >= 0;
+        if (!known || run_kill_on(guest, run, &survey))
             again = true;
     }
     if (again)

@@ -174,43 +174,48 @@ static int64_t last_pid(int proc_fd)
     return r < 0 ? r : (int64_t)pid;
 }
 
-/* Lists and kills; returns how many are left, or, should one be born meanwhile, might be. */
-static int pass(const struct guest *guest, const struct run *run, struct process **ret_list, size_t *ret_count)
+int survey_take(const struct guest *guest, struct survey *ret_survey)
 {
-    int64_t last_before = last_pid(guest->proc_fd);
-    ssize_t count = list_processes(guest->proc_fd, ret_list);
-    if (count <= 0 || *ret_list == NULL)
+    struct survey survey = {.last_pid = last_pid(guest->proc_fd)};
+    ssize_t count = list_processes(guest->proc_fd, &survey.list);
+    if (count <= 0 || survey.list == NULL)
         return count < 0 ? (int)count : -ENOMEM;
-    *ret_count = (size_t)count;
-    mark(guest, run, *ret_list, (size_t)count);
-    int alive = kill_marked(*ret_list, (size_t)count);
-    int64_t last_after = last_pid(guest->proc_fd);
-    return alive > 0 || (last_before >= 0 && last_before == last_after) ? alive : 1;
+    survey.count = (size_t)count;
+    *ret_survey = survey;
+    return 0;
 }
 
-int kill_pass(const struct guest *guest, const struct run *run)
+void survey_clear(struct survey *survey)
 {
-    _cleanup_free_ struct process *list = NULL;
-    size_t count;
-    return pass(guest, run, &list, &count);
+    free(survey->list);
+    *survey = (struct survey){0};
+}
+
+int kill_pass(const struct guest *guest, const struct run *run, const struct survey *survey)
+{
+    mark(guest, run, survey->list, survey->count);
+    int alive = kill_marked(survey->list, survey->count);
+    return alive > 0 || (survey->last_pid >= 0 && survey->last_pid == last_pid(guest->proc_fd)) ? alive : 1;
 }
 
 int kill_pass_standing_still(const struct guest *guest, const struct run *run)
 {
-    _cleanup_free_ struct process *before = NULL;
-    _cleanup_free_ struct process *list = NULL;
-    ssize_t count_before = list_processes(guest->proc_fd, &before);
-    if (count_before <= 0 || before == NULL)
-        return count_before < 0 ? (int)count_before : -ENOMEM;
+    _cleanup_(survey_clear) struct survey before = {0};
+    _cleanup_(survey_clear) struct survey now = {0};
+    int r = survey_take(guest, &before);
+    if (r < 0)
+        return r;
     kill(-1, SIGSTOP);
-    size_t count = 0;
-    int alive = pass(guest, run, &list, &count);
-    if (count == 0)
+    r = survey_take(guest, &now);
+    if (r < 0) {
         kill(-1, SIGCONT);
-    for (size_t i = 0; i < count; i++) {
-        const struct process *was = find(before, (size_t)count_before, list[i].pid);
-        if (!list[i].marked && list[i].pid != 1 && (was == NULL || !was->stopped))
-            kill(list[i].pid, SIGCONT);
+        return r;
+    }
+    int alive = kill_pass(guest, run, &now);
+    for (size_t i = 0; i < now.count; i++) {
+        const struct process *was = find(before.list, before.count, now.list[i].pid);
+        if (!now.list[i].marked && now.list[i].pid != 1 && (was == NULL || !was->stopped))
+            kill(now.list[i].pid, SIGCONT);
     }
     return alive;
 }

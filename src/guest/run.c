@@ -323,14 +323,13 @@ void run_kill(struct guest *guest, struct run *run)
     run->killing_since_ns = era_clock_monotonic_ns();
     if (run->leader != 0)
         kill(run->leader, SIGSTOP); /* what its death orphans would escape the passes */
-    if (run_kill_on(guest, run))
-        guest_set_tick(guest, 1);
+    guest_set_tick(guest, 1); /* not at once: a hundred that end together need one look at /proc, and not one each */
 }
 
-bool run_kill_on(struct guest *guest, struct run *run)
+bool run_kill_on(struct guest *guest, struct run *run, const struct survey *survey)
 {
     bool patient = era_clock_monotonic_ns() - run->killing_since_ns < STAND_STILL_AFTER_NS;
-    int left = patient ? kill_pass(guest, run) : kill_pass_standing_still(guest, run);
+    int left = patient ? kill_pass(guest, run, survey) : kill_pass_standing_still(guest, run);
     if (left != 0)
         return true;
     run->killing = false;
