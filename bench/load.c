@@ -276,8 +276,10 @@ static int measure_rate(size_t count)
 {
     rate.count = count;
     rate.us = calloc(count, sizeof *rate.us);
+    if (rate.us == NULL)
+        return 1;
     uint64_t start = now_us();
-    for (size_t i = 0; rate.us != NULL && i < client_count; i++)
+    for (size_t i = 0; i < client_count; i++)
         begin_next(&clients[i]);
     while (under_way > 0 && turn(rate_ended))
         ;
@@ -353,7 +355,7 @@ int main(int argc, char **argv)
     server.sin_port = htons((uint16_t)numbers[0]);
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     client_count = crowd ? numbers[1] + numbers[2] : numbers[1];
-    clients = calloc(client_count, sizeof *clients);
+    clients = calloc(client_count + 1, sizeof *clients);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (clients == NULL || epoll_fd < 0)
         return 1;

@@ -35,6 +35,8 @@ int64_t era_fault_clock_ns(void);
 #define ERA_POINT_OR(name, call) (era_fault(name) < 0 ? -errno : (call)) /* errno is set, too */
 #define ERA_FAULT_VARIABLE       era_fault_variable()
 #define ERA_FAULT_CLOCK_NS       era_fault_clock_ns()
+/* Adds the variable, when there is one, to the environment of a program that is started. */
+#define ERA_FAULT_HAND_ON(env) ((void)(era_fault_variable() != NULL && era_strv_add((env), era_fault_variable()) < 0))
 
 #else
 
@@ -42,6 +44,7 @@ int64_t era_fault_clock_ns(void);
 #define ERA_POINT_OR(name, call) (call)
 #define ERA_FAULT_VARIABLE       NULL
 #define ERA_FAULT_CLOCK_NS       INT64_C(0)
+#define ERA_FAULT_HAND_ON(env)   ((void)0)
 
 #endif
 #endif

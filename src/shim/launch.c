@@ -194,8 +194,7 @@ void shim_launch(struct shim *shim)
         give_up(shim, NULL);
     era_buffer_consume(&in, (size_t)taken);
     ERA_POINT("shim.ordered");
-    if (ERA_FAULT_VARIABLE != NULL)
-        (void)era_strv_add(&shim->launch.env, ERA_FAULT_VARIABLE); /* to init */
+    ERA_FAULT_HAND_ON(&shim->launch.env); /* to init */
 
     int r = runs_prepare(shim);
     if (r < 0) {

@@ -74,7 +74,7 @@ static uint64_t copy_ring(const struct run_log *log, uint64_t position, uint64_t
 {
     char buffer[64 * 1024];
     uint64_t copied = 0;
-    while (copied < len) {
+    while (copied < len && log->ring_max > 0) {
         size_t want = len - copied < sizeof buffer ? (size_t)(len - copied) : sizeof buffer;
         if (want > log->ring_max - position)
             want = (size_t)(log->ring_max - position);

@@ -118,12 +118,13 @@ def test_an_ordinary_user_needs_none_of_them_either(nobody: OldKernel, tmp_path:
 def refuse(agent: OldKernel, call: str, since: str, *create: str) -> None:
     """create and doctor name the call and the version of Linux that has it, and nothing is made."""
     lacking = agent.lacking(call)
-    error = lacking.run("vm", "create", "--language", "python", *create).error()
+    error = lacking.run("vm", "create", "--language", "python", "--launcher", "namespace", *create).error()
     assert error["code"] == "launcher_unavailable"
     assert call in error["message"] and since in error["message"]
     doctor = lacking.run("doctor")
     checks = {check["name"]: check for check in doctor.json()["checks"]}
-    assert doctor.code == 1 and doctor.json()["launcher"] is None
+    # A machine can be emulated without any of them.
+    assert (doctor.json()["launcher"], doctor.code) in ((None, 1), ("microvm", 0))
     assert checks["system calls"]["state"] == "missing" and call in checks["system calls"]["detail"]
     assert agent.run("vm", "list", "--all", "--quiet", check=True).text == ""
 

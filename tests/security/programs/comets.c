@@ -9,6 +9,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef CHAINS
+#define CHAINS 1 /* how many: what is built says */
+#endif
+
 int main(int argc, char *argv[])
 {
     (void)argv;
