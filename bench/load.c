@@ -275,7 +275,7 @@ static void rate_ended(struct client *client, bool well)
 static int measure_rate(size_t count)
 {
     rate.count = count;
-    rate.us = calloc(count, sizeof *rate.us);
+    rate.us = calloc(count + 1, sizeof *rate.us);
     if (rate.us == NULL)
         return 1;
     uint64_t start = now_us();
