@@ -77,6 +77,16 @@ struct machine {
     bool identified; /* knows which VM it is */
 };
 
+/* How a process ended that belonged to nobody when it was reaped: it may be a command whose pid is still to be read. */
+struct orphan {
+    pid_t pid; /* 0: none */
+    int wait_status;
+    uint64_t cpu_us;
+    uint64_t peak_mem_kib;
+};
+
+enum { ORPHANS_KEPT = 16 };
+
 struct survey;
 struct guest {
     struct machine *machine; /* NULL: the kernel is the host's */
@@ -88,6 +98,8 @@ struct guest {
     struct era_buffer in;  /* from the shim */
     struct era_buffer out; /* to the shim */
     struct run *runs;
+    struct orphan orphans[ORPHANS_KEPT]; /* a ring */
+    unsigned next_orphan;
     bool shutting_down;
 };
 

@@ -303,13 +303,30 @@ static void take_report(struct run *run, const struct report *report)
     }
 }
 
+/* The command ended before its pid was read, and init has reaped it: 0, or -ENOENT. */
+static int recall_orphan(struct guest *guest, struct run *run)
+{
+    for (size_t i = 0; i < ORPHANS_KEPT; i++) {
+        struct orphan *orphan = &guest->orphans[i];
+        if (run->command == 0 || orphan->pid != run->command)
+            continue;
+        run->ended.wait_status = orphan->wait_status;
+        run->ended.cpu_us = orphan->cpu_us;
+        run->ended.peak_mem_kib = orphan->peak_mem_kib;
+        orphan->pid = 0;
+        return 0;
+    }
+    return -ENOENT;
+}
+
 /* The leader is gone without a word: the guest killed it. The command may live on as a child of init. */
 static void leader_lost(struct guest *guest, struct run *run)
 {
     guest_close_source(guest, &run->status);
     if (run->command > 0 && kill(run->command, 0) == 0)
         return;
-    run->ended.wait_status = SIGKILL;
+    if (recall_orphan(guest, run) < 0)
+        run->ended.wait_status = SIGKILL;
     run->reported = true;
     if (!run->killing)
         command_over(guest, run);
@@ -386,4 +403,6 @@ void run_reaped(struct guest *guest, pid_t pid, int wait_status, uint64_t cpu_us
             return;
         }
     }
+    guest->orphans[guest->next_orphan++ % ORPHANS_KEPT] =
+        (struct orphan){.pid = pid, .wait_status = wait_status, .cpu_us = cpu_us, .peak_mem_kib = peak_mem_kib};
 }

@@ -78,7 +78,7 @@ def test_temp_that_cannot_be_made_or_begun(agent: Agent, tmp_path: pathlib.Path)
     ("signo", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGQUIT, 131), (signal.SIGHUP, 137)])
 def test_temp_is_cleaned_when_it_is_interrupted(agent: Agent, signo: signal.Signals, code: int) -> None:
     """The command gets the signal (a hang-up kills it), then the VM goes."""
-    run = agent.start(*TEMP, "--cmd", "echo ready; sleep 1000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run = agent.start(*TEMP, "--cmd", "echo ready; exec sleep 1000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert run.stdout is not None and run.stderr is not None and run.stdout.readline() == b"ready\n"
     run.send_signal(signo)
     assert run.wait(30) == code
