@@ -134,8 +134,11 @@ static _Noreturn void lead(const struct guest *guest, const struct era_run_reque
     report_write(status_fd, &report);
     int wait_status = 0;
     for (pid_t pid = 0; pid != command;) {
-        pid = waitpid(-1, &wait_status, 0);
-        if (pid < 0 && errno != EINTR)
+        /* Seen first, and only then reaped: a command that killed its leader and ends leaves its status to init. */
+        siginfo_t ended;
+        if (waitid(P_ALL, 0, &ended, WEXITED | WNOWAIT) == 0)
+            pid = waitpid(ended.si_pid, &wait_status, 0);
+        else if (errno != EINTR)
             _exit(1);
     }
     struct rusage usage;

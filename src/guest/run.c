@@ -323,8 +323,8 @@ static int recall_orphan(struct guest *guest, struct run *run)
 static void leader_lost(struct guest *guest, struct run *run)
 {
     guest_close_source(guest, &run->status);
-    if (run->command > 0 && kill(run->command, 0) == 0)
-        return;
+    if (run->reported || (run->command > 0 && kill(run->command, 0) == 0))
+        return; /* it is known how the command ended, or will be */
     if (recall_orphan(guest, run) < 0)
         run->ended.wait_status = SIGKILL;
     run->reported = true;
