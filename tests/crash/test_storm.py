@@ -19,7 +19,8 @@ CLIENTS = 8
 SECONDS = float(os.environ.get("AGENT_CRASH_SECONDS", "40"))
 
 # What a client may be told while others die around it.
-CODES = {"vm_busy", "vm_not_found", "vm_start_failed", "run_ended", "protocol_error", "copy_failed", "volume_busy"}
+CODES = {"vm_busy", "vm_not_found", "vm_start_failed", "run_ended", "protocol_error", "copy_failed", "volume_busy",
+         "network_unavailable"}  # the last: of a keeper of a network that was killed at its start
 
 
 def client(agent: Agent, dice: random.Random, until: float, told: list[str]) -> int:
