@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "guest/guest.h"
+#include "guest/plain.h"
 
 /*
  * So that the kernel, short of memory, ends a command rather than init. One's
@@ -64,6 +66,20 @@ static void await_go(int go_fd)
         _exit(1);
 }
 
+/* A plain command is run at once; the shell is left to say why it cannot be, and to do all the rest. */
+static _Noreturn void become_shell(char *line, int status_fd)
+{
+    char **words = plain_words(line);
+    char workdir[PATH_MAX];
+    if (words != NULL && getcwd(workdir, sizeof workdir) != NULL) {
+        (void)setenv("PWD", workdir, 1); /* as the shell does */
+        execvp(words[0], words);
+    }
+    char *argv[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c", line, NULL};
+    execv(argv[0], argv);
+    report_failure(status_fd, errno, argv[0], errno == ENOENT ? 127 : 126);
+}
+
 /* The command: becomes what was asked for, or says why not. */
 static _Noreturn void become_command(const struct era_run_request *request, const struct stdio *stdio)
 {
@@ -92,8 +108,9 @@ static _Noreturn void become_command(const struct era_run_request *request, cons
     if (request->kind != ERA_RUN_COMMAND)
         worker_run(request, status_fd);
 
-    char *shell[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c", request->argv.items[0], NULL};
-    char **argv = (request->flags & ERA_RUN_SHELL) != 0 ? shell : request->argv.items;
+    if ((request->flags & ERA_RUN_SHELL) != 0)
+        become_shell(request->argv.items[0], status_fd);
+    char **argv = request->argv.items;
     execvp(argv[0], argv);
     report_failure(status_fd, errno, argv[0], errno == ENOENT ? 127 : 126);
 }

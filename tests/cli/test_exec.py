@@ -98,6 +98,23 @@ def test_a_signal_is_told_as_a_shell_tells_it(agent: Agent, vm: str, signo: sign
     assert agent.run("vm", "exec", "--vm", vm, "--cmd", f"kill -{signo.value} $$").code == 128 + signo
 
 
+@pytest.mark.parametrize(("line", "output", "errors", "code"), [
+    ("python3 -c 'print(\"$HOME\", 1)'", "$HOME 1\n", "", 0),
+    ("printenv PWD", "/workspace\n", "", 0),
+    ("env A='b c' printenv A", "b c\n", "", 0),
+    ("/tmp/words 'a b' c", "2\n", "", 0),
+    ("echo $((1 + 1)) | cat", "2\n", "", 0),
+    ("exit 3", "", "", 3),
+    ("nosuch -x", "", "/bin/sh: 1: nosuch: not found\n", 127),
+    ("/tmp", "", "/bin/sh: 1: /tmp: Permission denied\n", 126),
+])
+def test_a_command_line_is_a_shells(agent: Agent, vm: str, line: str, output: str, errors: str, code: int) -> None:
+    """A plain one is run without a shell, and cannot tell: not even a script that does not name its interpreter."""
+    agent.sh(vm, "printf 'echo $#\\n' >/tmp/words && chmod +x /tmp/words")
+    result = agent.run("vm", "exec", "--vm", vm, "--cmd", line)
+    assert (result.text, result.stderr.decode(), result.code) == (output, errors, code)
+
+
 def test_a_command_that_is_not_there(agent: Agent, vm: str) -> None:
     """127, as a shell says, with the reason on stderr; 126 for what cannot be executed."""
     result = agent.run("vm", "exec", "--vm", vm, "--", "no-such-program")
