@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening, closing, errors, transactions: see store.h and store_internal.h. */
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,15 +31,29 @@ static bool is_disk_full(int errnum)
     return errnum == ENOSPC || errnum == EDQUOT || errnum == EFBIG;
 }
 
+/* What SQLite cannot open for writing, itself or its log beside it, it opens for reading, and forgets why it could not.
+ */
+static int not_writable(const char *path, struct era_error *err)
+{
+    char folder[PATH_MAX] = ".";
+    const char *slash = strrchr(path, '/');
+    if (slash != NULL)
+        (void)era_str_format(folder, sizeof folder, "%.*s/", (int)(slash - path), path);
+    bool denied = faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) < 0 || faccessat(AT_FDCWD, folder, W_OK, AT_EACCESS) < 0;
+    return unusable(path, denied ? errno : EIO, err);
+}
+
 /* A failed system call below SQLite: its errno tells more than the result code. */
 static int fail_system(const char *path, int rc, int errnum, const char *text, struct era_error *err)
 {
     if (is_disk_full(errnum))
         return era_error_set(err, ENOSPC, "disk_full", "%s: %s", path, strerror(errnum));
-    if ((rc & 0xFF) == SQLITE_IOERR || errnum == EMFILE || errnum == ENFILE)
-        return era_error_set(err, EIO, "state_error", "%s: %s%s%s", path, text, errnum != 0 ? ": " : "",
-                             errnum != 0 ? strerror(errnum) : "");
-    return unusable(path, errnum == EROFS ? EROFS : EACCES, err);
+    if (errnum == EACCES || errnum == EPERM || errnum == EROFS)
+        return unusable(path, errnum == EROFS ? EROFS : EACCES, err);
+    if ((rc & 0xFF) != SQLITE_IOERR && (errnum == 0 || errnum == ENOENT))
+        return not_writable(path, err);
+    return era_error_set(err, EIO, "state_error", "%s: %s%s%s", path, text, errnum != 0 ? ": " : "",
+                         errnum != 0 ? strerror(errnum) : "");
 }
 
 int era_store_fail(struct era_store *store, int rc, struct era_error *err)
@@ -53,8 +69,6 @@ int era_store_fail(struct era_store *store, int rc, struct era_error *err)
 
     if (rc == SQLITE_IOERR_NOMEM)
         return era_error_oom(err);
-    if (rc == SQLITE_IOERR_CORRUPTFS)
-        return era_error_set(err, EUCLEAN, "state_corrupt", "%s: %s", path, text);
     switch (rc & 0xFF) {
     case SQLITE_NOMEM:
         return era_error_oom(err);
@@ -177,7 +191,7 @@ static int open_database(struct era_store *store, struct era_error *err)
     if (rc != SQLITE_OK)
         r = era_store_fail(store, rc, err);
     else if (sqlite3_db_readonly(store->db, "main") != 0) /* what cannot be written was opened for reading instead */
-        r = unusable(store->path, EACCES, err);
+        r = not_writable(store->path, err);
     else
         r = configure(store, err);
     if (r >= 0)
