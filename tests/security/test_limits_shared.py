@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 
@@ -53,7 +52,7 @@ def test_nobody_takes_terminals_from_others(agent: Agent, vm: str, second_vm: st
         assert count_on_host("terminals") > 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's VMs are that user's own, as are all that they take")
+@pytest.mark.as_root  # an ordinary user's VMs are that user's own, as are all that they take
 @pytest.mark.parametrize("kind", ["inotify", "queues", "signals"])
 def test_nobody_takes_what_is_counted_by_user(agent: Agent, vm: str, second_vm: str, kind: str) -> None:
     """Each VM is a user of its own, down to who made its namespace. What else runs on the host may take some as well."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python3 - NAME: as many processes or threads as can be had; says how many there were, and ends."""
+"""python3 - NAME [COUNT]: as many processes or threads as can be had, or so many; says how many there were, and ends."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def zombies():
 
 def orphaned_zombies():
     """Children of children that are never reaped, whose parents are gone; more of them than there is room for."""
-    for _ in range(1000):
+    for _ in range(int(sys.argv[2])):
         if os.fork() == 0:
             for _ in range(3):
                 if os.fork() == 0:
