@@ -217,7 +217,10 @@ def test_forbidden_namespaces_are_explained_to_root(agent: Agent) -> None:
     """The limit that holds for everybody."""
     with sysctl("user.max_user_namespaces", "0"):
         error = agent.run("vm", "create", "--language", "python").error()
+        doctor = agent.run("doctor", "--output", "json")
     assert error["code"] == "launcher_unavailable" and "sysctl -w user.max_user_namespaces=" in error["message"]
+    checks = {check["name"]: check for check in doctor.json()["checks"]}
+    assert doctor.code == 1 and "sysctl -w user.max_user_namespaces=" in checks["namespaces"]["detail"]
 
 
 def test_an_old_kernel_says_what_an_ordinary_user_lacks(tester: OrdinaryUser) -> None:
