@@ -114,27 +114,14 @@ static void bound(struct microvm_guest *guest, const struct era_guest_config *co
     (void)cgroup_create(&around, &guest->cgroup, unenforced, NULL);
 }
 
-static int lend_bounds(void *userdata, pid_t pid, struct era_error *err)
+/* A way out of its network namespace: for the machine that is the guest, and not for its template. */
+static int lend_network(void *userdata, pid_t pid, struct era_error *err)
 {
     struct microvm_guest *guest = userdata;
-    _cleanup_(cgroup_entry_close) struct cgroup_entry cgroups = cgroup_entry_none;
-    int r = cgroup_entry_open(&guest->cgroup, &cgroups, err);
-    if (r < 0)
-        return r;
-    r = cgroup_attach(&cgroups, pid);
-    return r < 0
-               ? era_error_set(err, -r, "vm_start_failed", "cannot move QEMU into its control group: %s", strerror(-r))
-               : 0;
-}
-
-/* Bounds, and a way out of its network namespace: for the machine that is the guest, and not for its template. */
-static int lend_all(void *userdata, pid_t pid, struct era_error *err)
-{
-    struct microvm_guest *guest = userdata;
-    int r = lend_bounds(guest, pid, err);
-    if (r >= 0 && guest->wire_fd >= 0)
-        r = pasta_start(pid, &guest->pasta_fd, err);
-    if (r >= 0 && guest->wire_fd >= 0)
+    if (guest->wire_fd < 0)
+        return 0;
+    int r = pasta_start(pid, &guest->pasta_fd, err);
+    if (r >= 0)
         r = passt_start(pid, guest->wire_fd, &guest->passt_fd, err);
     era_closep(&guest->wire_fd);
     return r;
@@ -192,12 +179,12 @@ static int open_pagemap(pid_t pid)
 static int clone_template(struct microvm_guest *guest, const struct era_guest_config *config, struct era_error *err)
 {
     struct machine_spec spec = describe(config);
-    spec.kvm = kvm_usable(config, &spec, lend_bounds, guest);
+    spec.kvm = kvm_usable(config, &spec, &guest->cgroup);
     _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
     int r = template_key_of(config, &spec, &guest->key, err);
     if (r >= 0)
         r = config->snapshot_path != NULL ? snapshot_open(config->snapshot_path, &guest->key, &template, err)
-                                          : template_open(config, &spec, lend_bounds, guest, &template, err);
+                                          : template_open(config, &spec, &guest->cgroup, &template, err);
     if (r < 0)
         return r;
     _cleanup_close_ int image = open(config->image_file, O_RDONLY | O_CLOEXEC);
@@ -215,8 +202,12 @@ static int clone_template(struct microvm_guest *guest, const struct era_guest_co
                                      .network_fd = wire,
                                      .kernel_fd = -EBADF,
                                      .initramfs_fd = -EBADF};
-    const struct qemu_start how = {
-        .config = config, .spec = &spec, .files = &files, .lend = lend_all, .userdata = guest};
+    const struct qemu_start how = {.config = config,
+                                   .spec = &spec,
+                                   .files = &files,
+                                   .cgroup = &guest->cgroup,
+                                   .lend = lend_network,
+                                   .userdata = guest};
     bool jailed = false;
     r = qemu_start(&how, &guest->qemu, &jailed, err);
     if (r >= 0)
@@ -277,7 +268,7 @@ static bool proven(const struct era_guest_config *config)
     struct machine_spec spec = describe(config);
     bool folder = config->volume_path != NULL && config->volume_kind != ERA_VOLUME_EXT4;
     return qemu_find() != NULL && config->kernel_path != NULL && !folder && config->mem_mib >= MEM_MIB_LEAST &&
-           kvm_usable(config, &spec, NULL, NULL);
+           kvm_usable(config, &spec, NULL);
 }
 
 const struct era_launcher era_microvm_launcher = {

@@ -78,8 +78,11 @@ int qemu_option(struct era_strv *args, const char *flag, const char *first, cons
 /* ---- jail.c ------------------------------------------------------------- */
 
 struct ifaddrs;
+struct cgroup;
+struct cgroup_entry;
 
 struct jail_plan {
+    const struct cgroup_entry *cgroups;
     char *const *argv;
     const char *qemu_path;
     int fds[QEMU_FDS]; /* by QEMU_…; -EBADF: not there. Borrowed */
@@ -140,14 +143,15 @@ struct qemu_files {
     int initramfs_fd; /* or -EBADF */
 };
 
-/* Called between the birth of a QEMU and its exec, with its pid: it has its namespaces and waits. */
+/* Called between the birth of a QEMU and its exec, with its pid: it has its namespaces and bounds, and waits. */
 typedef int (*qemu_lend_fn)(void *userdata, pid_t pid, struct era_error *err);
 
 struct qemu_start {
     const struct era_guest_config *config;
     const struct machine_spec *spec;
     const struct qemu_files *files; /* borrowed */
-    qemu_lend_fn lend;
+    const struct cgroup *cgroup;    /* borrowed: its bounds; NULL: none */
+    qemu_lend_fn lend;              /* or NULL */
     void *userdata;
 };
 

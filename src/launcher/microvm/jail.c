@@ -44,6 +44,11 @@ static int die_with_parent(struct jail *jail)
     return prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ? -errno : 0;
 }
 
+static int enter_cgroups(struct jail *jail)
+{
+    return cgroup_enter(jail->plan->cgroups);
+}
+
 static int wait_for_parent(struct jail *jail)
 {
     char go;
@@ -252,7 +257,9 @@ static const struct {
     bool needs_namespaces;
 } steps[] = {
     {"die with parent", die_with_parent, false},
-    /* needs the parent's go: uids are mapped, limits are set, the network is there */
+    /* leaves limits on all that follows */
+    {"control groups", enter_cgroups, false},
+    /* needs the parent's go: uids are mapped, the network is there */
     {"wait for parent", wait_for_parent, false},
     {"become root inside", become_root_inside, true},
     {"die with parent again", die_with_parent, false},

@@ -65,7 +65,7 @@ static void write_verdict(int templates_fd, const char *verdict, const char *rea
 }
 
 static enum kvm_verdict try(int templates_fd, const struct era_guest_config *config, const struct machine_spec *spec,
-                            qemu_lend_fn lend, void *userdata)
+                            const struct cgroup *cgroup)
 {
     struct era_error err = {0};
     struct machine_spec under_kvm = *spec;
@@ -73,7 +73,7 @@ static enum kvm_verdict try(int templates_fd, const struct era_guest_config *con
     _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
     if (config->progress != NULL)
         config->progress(config->progress_userdata, "finding out whether KVM works on this host");
-    if (template_open(config, &under_kvm, lend, userdata, &template, &err) >= 0) {
+    if (template_open(config, &under_kvm, cgroup, &template, &err) >= 0) {
         write_verdict(templates_fd, usable, "the guest's kernel booted");
         return KVM_USABLE;
     }
@@ -83,8 +83,7 @@ static enum kvm_verdict try(int templates_fd, const struct era_guest_config *con
     return KVM_UNUSABLE;
 }
 
-bool kvm_usable(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
-                void *userdata)
+bool kvm_usable(const struct era_guest_config *config, const struct machine_spec *spec, const struct cgroup *cgroup)
 {
     char reason[KVM_REASON_MAX];
     _cleanup_close_ int templates = open(config->templates_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -97,6 +96,6 @@ bool kvm_usable(const struct era_guest_config *config, const struct machine_spec
         ;
     verdict = kvm_verdict_read(templates, reason);
     if (verdict == KVM_UNTRIED)
-        verdict = try(templates, config, spec, lend, userdata);
+        verdict = try(templates, config, spec, cgroup);
     return verdict == KVM_USABLE;
 }

@@ -76,11 +76,12 @@ static int give_birth(struct qemu *qemu, struct jail_plan *plan, struct era_erro
 {
     const unsigned long separate =
         CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+    bool born_outside = false;
     plan->namespaces = true;
-    pid_t pid = (pid_t)syscall(SYS_clone, separate | CLONE_PIDFD | SIGCHLD, NULL, &qemu->pid_fd, NULL, 0);
+    pid_t pid = cgroup_clone(plan->cgroups, separate, &qemu->pid_fd, &born_outside);
     if (pid < 0 && (errno == EPERM || errno == ENOSPC || errno == EUSERS || errno == EINVAL)) {
         plan->namespaces = false;
-        pid = (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_PIDFD | SIGCHLD), NULL, &qemu->pid_fd, NULL, 0);
+        pid = cgroup_clone(plan->cgroups, 0, &qemu->pid_fd, &born_outside);
     }
     if (pid == 0)
         jail_main(plan);
@@ -89,7 +90,10 @@ static int give_birth(struct qemu *qemu, struct jail_plan *plan, struct era_erro
         return era_error_errno(err, errno, "cannot make a process for QEMU");
     }
     qemu->pid = pid;
-    return 0;
+    int r = born_outside ? cgroup_attach(plan->cgroups, pid) : 0;
+    return r < 0
+               ? era_error_set(err, -r, "vm_start_failed", "cannot move QEMU into its control group: %s", strerror(-r))
+               : 0;
 }
 
 static int make_pair(int *ret_ours, int *ret_theirs, struct era_error *err)
@@ -176,7 +180,11 @@ int qemu_start(const struct qemu_start *start, struct qemu *ret_qemu, bool *ret_
     _cleanup_(free_addresses) struct ifaddrs *host_addresses = NULL;
     if (r >= 0 && start->spec->network && getifaddrs(&host_addresses) < 0)
         r = era_error_errno(err, errno, "cannot list the host's addresses");
-    struct jail_plan plan = {.argv = args.items,
+    _cleanup_(cgroup_entry_close) struct cgroup_entry cgroups = cgroup_entry_none;
+    if (r >= 0 && start->cgroup != NULL)
+        r = cgroup_entry_open(start->cgroup, &cgroups, err);
+    struct jail_plan plan = {.cgroups = &cgroups,
+                             .argv = args.items,
                              .qemu_path = qemu_find(),
                              .fds = {[QEMU_CONTROL] = their_control,
                                      [QEMU_MONITOR] = their_monitor,

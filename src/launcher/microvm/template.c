@@ -142,8 +142,7 @@ struct making {
     const struct era_guest_config *config;
     const struct machine_spec *spec;
     const struct template_key *key;
-    qemu_lend_fn lend;
-    void *userdata;
+    const struct cgroup *cgroup;
 };
 
 /* Boots the machine with its files in this folder. */
@@ -177,8 +176,7 @@ static int fill(const struct making *making, int dirfd, struct era_error *err)
                                      .network_fd = their_wire,
                                      .kernel_fd = kernel,
                                      .initramfs_fd = initramfs};
-    const struct qemu_start start = {
-        .config = config, .spec = &spec, .files = &files, .lend = making->lend, .userdata = making->userdata};
+    const struct qemu_start start = {.config = config, .spec = &spec, .files = &files, .cgroup = making->cgroup};
     return boot_and_save(&start, state, err);
 }
 
@@ -263,8 +261,8 @@ int template_key_of(const struct era_guest_config *config, const struct machine_
     return r < 0 ? era_error_errno(err, -r, "cannot find what a template is made of") : 0;
 }
 
-int template_open(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
-                  void *userdata, struct template *ret_template, struct era_error *err)
+int template_open(const struct era_guest_config *config, const struct machine_spec *spec, const struct cgroup *cgroup,
+                  struct template *ret_template, struct era_error *err)
 {
     struct template_key key;
     int r = template_key_of(config, spec, &key, err);
@@ -273,7 +271,7 @@ int template_open(const struct era_guest_config *config, const struct machine_sp
     _cleanup_close_ int templates = open(config->templates_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (templates < 0)
         return era_error_errno(err, errno, "cannot open %s", config->templates_path);
-    const struct making making = {.config = config, .spec = spec, .key = &key, .lend = lend, .userdata = userdata};
+    const struct making making = {.config = config, .spec = spec, .key = &key, .cgroup = cgroup};
     _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
     r = use_or_make(&making, templates, &template, err);
     if (r < 0)

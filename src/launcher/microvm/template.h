@@ -47,9 +47,9 @@ void template_close(struct template *template);
 int manifest_write(int dirfd, const struct template_key *key);
 int manifest_check(int dirfd, const struct template_key *key, struct template *ret_template);
 
-/* Opens the template of this machine, which is made when it is not there. qemu: how to start one, but for the files. */
-int template_open(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
-                  void *userdata, struct template *ret_template, struct era_error *err);
+/* Opens the template of this machine, which is made when it is not there, within the bounds of cgroup (or NULL). */
+int template_open(const struct era_guest_config *config, const struct machine_spec *spec, const struct cgroup *cgroup,
+                  struct template *ret_template, struct era_error *err);
 
 /* ---- save.c ------------------------------------------------------------- */
 
@@ -78,8 +78,7 @@ enum kvm_verdict { KVM_UNTRIED, KVM_USABLE, KVM_UNUSABLE };
 enum kvm_verdict kvm_verdict_read(int templates_fd, char ret_reason[KVM_REASON_MAX]);
 
 /* Whether a machine boots under KVM here; tried when it is not known, which takes a few seconds. */
-bool kvm_usable(const struct era_guest_config *config, const struct machine_spec *spec, qemu_lend_fn lend,
-                void *userdata);
+bool kvm_usable(const struct era_guest_config *config, const struct machine_spec *spec, const struct cgroup *cgroup);
 
 /* ---- probe.c ------------------------------------------------------------ */
 

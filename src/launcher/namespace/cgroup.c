@@ -2,7 +2,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +210,20 @@ int cgroup_entry_open(const struct cgroup *cgroup, struct cgroup_entry *ret_entr
     }
     *ret_entry = entry;
     return 0;
+}
+
+pid_t cgroup_clone(const struct cgroup_entry *entry, unsigned long flags, int *ret_pid_fd, bool *ret_outside)
+{
+    bool into = entry->birth_fd >= 0;
+    struct clone_args args = {.flags = flags | CLONE_PIDFD | (into ? CLONE_INTO_CGROUP : 0),
+                              .pidfd = (uint64_t)(uintptr_t)ret_pid_fd,
+                              .exit_signal = SIGCHLD,
+                              .cgroup = into ? (uint64_t)entry->birth_fd : 0};
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    *ret_outside = pid < 0 && errno == ENOSYS; /* a kernel, or a filter around us, without clone3 */
+    if (*ret_outside)
+        pid = (pid_t)syscall(SYS_clone, flags | CLONE_PIDFD | SIGCHLD, NULL, ret_pid_fd, NULL, 0);
+    return pid;
 }
 
 int cgroup_enter(const struct cgroup_entry *entry)

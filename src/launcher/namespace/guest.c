@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -160,29 +159,17 @@ static int lend(struct namespace_guest *guest, const struct era_guest_config *co
     return r;
 }
 
-static pid_t clone_into(unsigned long flags, int cgroup_fd, int *ret_pid_fd)
-{
-    struct clone_args args = {.flags = flags | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
-                              .pidfd = (uint64_t)(uintptr_t)ret_pid_fd,
-                              .exit_signal = SIGCHLD,
-                              .cgroup = cgroup_fd >= 0 ? (uint64_t)cgroup_fd : 0};
-    return (pid_t)syscall(SYS_clone3, &args, sizeof args);
-}
-
 static int give_birth(struct namespace_guest *guest, const struct child_plan *plan, struct era_error *err)
 {
-    const unsigned long flags =
-        CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD;
+    const unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
     int pid_fd = -EBADF;
     int r = plan->privileged ? owner_assume(plan->config->uid_slot) : 0;
     if (r < 0)
         return era_error_set(err, -r, "launcher_unavailable", "root may not act for the guest (%s): it needs %s",
                              strerror(-r), "CAP_SETUID and CAP_KILL");
     guest->head.foreign = plan->privileged;
-    pid_t pid = clone_into(flags, plan->cgroups->birth_fd, &pid_fd);
-    bool born_outside = pid < 0 && errno == ENOSYS; /* a kernel, or a filter around us, without clone3 */
-    if (born_outside)
-        pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, &pid_fd, NULL, 0);
+    bool born_outside = false;
+    pid_t pid = cgroup_clone(plan->cgroups, flags, &pid_fd, &born_outside);
     if (pid == 0)
         child_main(plan);
     int errnum = errno;

@@ -139,6 +139,11 @@ struct cgroup_entry {
 extern const struct cgroup_entry cgroup_entry_none;
 int cgroup_entry_open(const struct cgroup *cgroup, struct cgroup_entry *ret_entry, struct era_error *err);
 void cgroup_entry_close(struct cgroup_entry *entry);
+/*
+ * As clone(2), 0 in the child, with a pidfd: right into the groups of v2. ret_outside: the kernel cannot, and the
+ * parent calls cgroup_attach().
+ */
+pid_t cgroup_clone(const struct cgroup_entry *entry, unsigned long flags, int *ret_pid_fd, bool *ret_outside);
 /* By the child, as its first step: into its groups of v1. */
 int cgroup_enter(const struct cgroup_entry *entry);
 /* By the parent, with the wait: into all of them, for a child of one thread that was not born in them. */
