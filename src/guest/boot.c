@@ -192,6 +192,11 @@ static int make_workspace(struct boot *boot)
     return tree_make_workspace(boot->machine->root_fd, -EBADF);
 }
 
+static int make_machine_id(struct boot *boot)
+{
+    return machine_make_id(boot->machine);
+}
+
 /* Held by descriptor alone: commands cannot reach it. */
 static int make_group(struct boot *boot)
 {
@@ -266,6 +271,7 @@ static const struct {
     {"/dev", make_dev},
     {"/proc", make_proc},
     {"/workspace", make_workspace},
+    {"machine id", make_machine_id},
     {"control group", make_group},
     {"memory", promise_memory},
     {"loopback", raise_loopback},
@@ -297,8 +303,12 @@ static void read_arguments(struct boot *boot, char *const argv[])
 
 int boot_machine(char *const argv[], struct machine *ret_machine)
 {
-    *ret_machine = (struct machine){
-        .sys_fd = -EBADF, .dev_fd = -EBADF, .cgroup_fd = -EBADF, .root_fd = -EBADF, .volume_fd = -EBADF};
+    *ret_machine = (struct machine){.sys_fd = -EBADF,
+                                    .dev_fd = -EBADF,
+                                    .cgroup_fd = -EBADF,
+                                    .root_fd = -EBADF,
+                                    .volume_fd = -EBADF,
+                                    .machine_id_fd = -EBADF};
     struct boot boot = {.mem_mib = MEM_MIB_LEAST, .control_fd = -EBADF, .machine = ret_machine};
     read_arguments(&boot, argv);
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {

@@ -73,8 +73,9 @@ struct machine {
     int dev_fd;    /* devtmpfs; no command sees it */
     int cgroup_fd; /* the group of all commands */
     int root_fd;
-    int volume_fd;   /* /workspace/persist; -EBADF without */
-    bool identified; /* knows which VM it is */
+    int volume_fd;     /* /workspace/persist; -EBADF without */
+    int machine_id_fd; /* /etc/machine-id, until it is known; else -EBADF */
+    bool identified;   /* knows which VM it is */
 };
 
 /* How a process ended that belonged to nobody when it was reaped: it may be a command whose pid is still to be read. */

@@ -20,7 +20,7 @@
 #include "guest/machine.h"
 #include "sandbox/sandbox.h"
 
-static int reseed(const struct machine *machine, const struct era_identity *identity)
+static int reseed(struct machine *machine, const struct era_identity *identity)
 {
     /* struct rand_pool_info: bits of entropy, bytes, and then these. */
     uint32_t pool[2 + ERA_IDENTITY_SEED / 4] = {8 * ERA_IDENTITY_SEED, ERA_IDENTITY_SEED};
@@ -40,28 +40,52 @@ int machine_set_clock(int64_t realtime_ns)
     return clock_settime(CLOCK_REALTIME, &now) < 0 ? -errno : 0;
 }
 
-static int set_clock(const struct machine *machine, const struct era_identity *identity)
+static int set_clock(struct machine *machine, const struct era_identity *identity)
 {
     (void)machine;
     return machine_set_clock(identity->realtime_ns);
 }
 
-static int name_host(const struct machine *machine, const struct era_identity *identity)
+static int name_host(struct machine *machine, const struct era_identity *identity)
 {
     (void)machine;
     return sethostname(identity->id, strlen(identity->id)) < 0 ? -errno : 0;
 }
 
+static int open_etc(const struct machine *machine)
+{
+    return openat(machine->root_fd, "etc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/*
+ * A copy of a template writes into a file that is there and open: to make one takes an emulated processor, which
+ * has seen none of that code before, half of the time that a copy needs to become a VM.
+ */
+int machine_make_id(struct machine *machine)
+{
+    static const char none[] = "00000000000000000000000000000000\n";
+    _cleanup_close_ int etc = open_etc(machine);
+    int r = etc < 0 ? 0 : era_write_file_atomic_at(etc, "machine-id", none, strlen(none), 0444);
+    if (etc >= 0 && r >= 0)
+        machine->machine_id_fd = openat(etc, "machine-id", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    return r;
+}
+
 /* As systemd has it: 32 digits and a newline. An image whose /etc is none keeps what it has. */
-static int name_machine(const struct machine *machine, const struct era_identity *identity)
+static int name_machine(struct machine *machine, const struct era_identity *identity)
 {
     char line[ERA_MACHINE_ID_MAX + 1];
     int len = snprintf(line, sizeof line, "%s\n", identity->machine_id);
-    _cleanup_close_ int etc = openat(machine->root_fd, "etc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (machine->machine_id_fd >= 0) {
+        int r = era_pwrite_full(machine->machine_id_fd, line, (size_t)len, 0);
+        era_closep(&machine->machine_id_fd);
+        return r;
+    }
+    _cleanup_close_ int etc = open_etc(machine);
     return etc < 0 ? 0 : era_write_file_atomic_at(etc, "machine-id", line, (size_t)len, 0444);
 }
 
-static int limit_pids(const struct machine *machine, const struct era_identity *identity)
+static int limit_pids(struct machine *machine, const struct era_identity *identity)
 {
     char text[16];
     int len = snprintf(text, sizeof text, "%u", identity->pids);
@@ -71,7 +95,7 @@ static int limit_pids(const struct machine *machine, const struct era_identity *
 }
 
 /* What the VM was created with is what init, and so every command, finds in its environment. */
-static int take_environment(const struct machine *machine, const struct era_identity *identity)
+static int take_environment(struct machine *machine, const struct era_identity *identity)
 {
     (void)machine;
     if (clearenv() != 0)
@@ -89,7 +113,7 @@ static int take_environment(const struct machine *machine, const struct era_iden
 
 static const struct {
     const char *what;
-    int (*run)(const struct machine *machine, const struct era_identity *identity);
+    int (*run)(struct machine *machine, const struct era_identity *identity);
 } steps[] = {
     {"randomness", reseed},       {"clock", set_clock},   {"hostname", name_host},
     {"machine id", name_machine}, {"limits", limit_pids}, {"environment", take_environment},

@@ -16,6 +16,9 @@ int machine_find_disk(const struct machine *machine, const char *serial, char re
 /* Mounts the volume of a copy; the template had an empty disk in its place. */
 int machine_mount_volume(struct machine *machine);
 
+/* identity.c: makes the file that the machine's id will be written to. */
+int machine_make_id(struct machine *machine);
+
 /* netcard.c */
 int machine_raise_loopback(void);
 int machine_configure_network(const struct machine *machine, const uint8_t mac[6]);
