@@ -28,11 +28,11 @@ static const struct {
     unsigned status;
     const char *phrase;
 } phrases[] = {
-    {400, "Bad Request"},      {401, "Unauthorized"},        {403, "Forbidden"},
-    {404, "Not Found"},        {405, "Method Not Allowed"},  {409, "Conflict"},
-    {411, "Length Required"},  {413, "Content Too Large"},   {415, "Unsupported Media Type"},
-    {426, "Upgrade Required"}, {429, "Too Many Requests"},   {500, "Internal Server Error"},
-    {501, "Not Implemented"},  {503, "Service Unavailable"},
+    {400, "Bad Request"},         {401, "Unauthorized"},       {403, "Forbidden"},
+    {404, "Not Found"},           {405, "Method Not Allowed"}, {409, "Conflict"},
+    {411, "Length Required"},     {413, "Content Too Large"},  {415, "Unsupported Media Type"},
+    {426, "Upgrade Required"},    {429, "Too Many Requests"},  {500, "Internal Server Error"},
+    {503, "Service Unavailable"},
 };
 
 unsigned status_of_code(const char *code)

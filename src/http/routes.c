@@ -27,7 +27,7 @@ const struct route routes[] = {
     {"forkVm", "POST", "/api/vm/{id}/fork", handle_vm_fork, false, BODY_JSON, "", "create VMs that go on where one is",
      "Fork", "VmList", NULL, 201, "404 409 411 413 415 429"},
     {"shell", "GET", "/api/vm/{id}/shell", handle_shell, false, BODY_NONE, "cols rows command",
-     "a terminal, as a WebSocket", NULL, NULL, NULL, 101, "404 409 426 429 501"},
+     "a terminal, as a WebSocket", NULL, NULL, NULL, 101, "404 409 426 429"},
     {"getFile", "GET", "/api/vm/{id}/files/{path}", handle_file_get, false, BODY_NONE, "",
      "a file, or the names in a folder", NULL, "Folder", "application/octet-stream", 200, "404 409"},
     {"putFile", "PUT", "/api/vm/{id}/files/{path}", handle_file_put, false, BODY_BYTES, "mode", "write a file", NULL,

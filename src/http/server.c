@@ -15,12 +15,12 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/fd.h"
 #include "base/log.h"
 #include "http/http.h"
 #include "http/internal.h"
 #include "http/listen.h"
 #include "http/systemd.h"
+#include "http/tls.h"
 
 enum {
     EXIT_OK = 0,
@@ -28,7 +28,7 @@ enum {
     EXIT_USAGE = 2,
     SPARE_FDS = 256,
     FDS_PER_RUN = 4,
-    PEM_MAX = 1 << 20,
+    FDS_WITH_TLS = 3, /* of a connection: its socket, and a pair */
     LAST_SECONDS = 2
 };
 
@@ -37,9 +37,8 @@ struct program {
     struct source signals;
     struct source clock; /* once a second */
     struct source daemon;
+    struct tls *tls;           /* NULL: without */
     int64_t drain_deadline_ns; /* 0: not asked to end */
-    char *cert;
-    char *key;
 };
 
 /* ---- signals, time ---------------------------------------------------------- */
@@ -70,7 +69,11 @@ static void begin_to_drain(struct program *program)
     program->drain_deadline_ns = era_clock_monotonic_ns() + (int64_t)server->settings.grace * 1000000000;
     systemd_notify("STOPPING=1");
     era_log(ERA_LOG_INFO, "shutting down: %u requests are in flight", server->requests);
-    int fd = MHD_quiesce_daemon(server->daemon);
+    int fd = -1;
+    if (program->tls != NULL)
+        tls_quiesce(program->tls);
+    else
+        fd = MHD_quiesce_daemon(server->daemon);
     if (fd >= 0)
         close(fd);
 }
@@ -95,6 +98,8 @@ static void tick(struct source *source, uint32_t events)
     uint64_t times;
     (void)read(source->fd, &times, sizeof times);
     peers_expire(&program->server);
+    if (program->tls != NULL)
+        tls_expire(program->tls);
     for (struct request *request = program->server.live, *next; request != NULL; request = next) {
         next = request->next_live; /* it may leave the list */
         if (request->work != NULL && request->work->tick != NULL)
@@ -136,6 +141,8 @@ static void raise_limits(struct settings *settings)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
     uint64_t spare = SPARE_FDS + FDS_PER_RUN * settings->max_runs;
     uint64_t room = limit.rlim_cur > 2 * spare ? limit.rlim_cur - spare : limit.rlim_cur / 2;
+    if (settings->tls_cert != NULL)
+        room /= FDS_WITH_TLS;
     if (settings->max_connections > room) {
         era_log(ERA_LOG_WARN, "the system grants %llu descriptors: at most %llu connections",
                 (unsigned long long)limit.rlim_cur, (unsigned long long)room);
@@ -161,43 +168,37 @@ static size_t keep_escapes(void *userdata, struct MHD_Connection *connection, ch
     return strlen(text);
 }
 
-static int read_pem(const char *path, char **ret_text, struct era_error *err)
+/* A client with whom TLS was agreed on: the daemon has its other side. */
+static void take_plain(void *userdata, int fd, const struct sockaddr *address, socklen_t len)
 {
-    size_t len = 0;
-    int r = era_read_file_at(AT_FDCWD, path, PEM_MAX, ret_text, &len);
-    return r < 0 ? era_error_set(err, -r, "tls_unusable", "cannot read %s: %s", path, strerror(-r)) : 0;
+    struct server *server = userdata;
+    (void)MHD_add_connection(server->daemon, fd, address, len); /* closes it when there are too many */
 }
 
+/* Takes listen_fd when it succeeds. */
 static int start_daemon(struct program *program, int listen_fd, struct era_error *err)
 {
     struct server *server = &program->server;
     const struct settings *settings = &server->settings;
+    bool tls = settings->tls_cert != NULL;
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ITC | MHD_USE_ERROR_LOG;
-    struct MHD_OptionItem tls[] = {{MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}};
-    if (settings->tls_cert != NULL) {
-        int r = read_pem(settings->tls_cert, &program->cert, err);
-        if (r < 0 || (r = read_pem(settings->tls_key, &program->key, err)) < 0)
-            return r;
-        flags |= MHD_USE_TLS;
-        tls[0] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, program->cert};
-        tls[1] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, program->key};
-    }
+    struct MHD_OptionItem listens[] = {{MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL}, {MHD_OPTION_END, 0, NULL}};
     server->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, request_step, server, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL,
-        MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)settings->max_connections,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->idle_timeout, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)settings->max_header << 10, MHD_OPTION_URI_LOG_CALLBACK, request_begin, server,
-        MHD_OPTION_NOTIFY_COMPLETED, request_end, server, MHD_OPTION_NOTIFY_CONNECTION, peer_notify, server,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY, tls,
+        flags | (tls ? MHD_USE_NO_LISTEN_SOCKET : 0), 0, NULL, NULL, request_step, server, MHD_OPTION_EXTERNAL_LOGGER,
+        log_daemon, NULL, MHD_OPTION_ARRAY, tls ? listens + 1 : listens, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)settings->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->idle_timeout,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)settings->max_header << 10, MHD_OPTION_URI_LOG_CALLBACK,
+        request_begin, server, MHD_OPTION_NOTIFY_COMPLETED, request_end, server, MHD_OPTION_NOTIFY_CONNECTION,
+        peer_notify, server, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
         MHD_OPTION_END);
     if (server->daemon == NULL)
-        return era_error_set(err, EINVAL, settings->tls_cert != NULL ? "tls_unusable" : "system_error",
-                             "the HTTP library cannot start%s",
-                             settings->tls_cert != NULL ? "; do certificate and key belong together?" : "");
+        return era_error_set(err, EINVAL, "system_error", "the HTTP library cannot start");
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     program->daemon = (struct source){.fd = info->epoll_fd, .ready = run_daemon};
     int r = loop_watch(&server->loop, &program->daemon, EPOLLIN);
-    return r < 0 ? era_error_errno(err, -r, "cannot watch the HTTP library") : 0;
+    if (r < 0)
+        return era_error_errno(err, -r, "cannot watch the HTTP library");
+    return tls ? tls_open(&server->loop, settings, listen_fd, take_plain, server, &program->tls, err) : 0;
 }
 
 static int watch_signals_and_time(struct program *program, struct era_error *err)
@@ -238,8 +239,9 @@ static int start(struct program *program, struct era_error *err)
         r = pool_open(&server->loop, settings->state_dir, (unsigned)settings->workers, &server->pool, err);
     if (r >= 0)
         r = start_daemon(program, listen_fd, err);
-    if (r < 0 || server->daemon == NULL) {
-        era_closep(&listen_fd);
+    if (r < 0) {
+        if (server->daemon == NULL || settings->tls_cert != NULL)
+            era_closep(&listen_fd);
         return r;
     }
     systemd_notify("READY=1");
@@ -293,6 +295,16 @@ static int serve(struct program *program, struct era_error *err)
     return r < 0 ? era_error_errno(err, -r, "cannot wait for events") : 0;
 }
 
+/* Answers that were given may not have been encrypted yet: libmicrohttpd has closed its side, and theirs follows. */
+static void say_the_last_words(struct program *program)
+{
+    int64_t deadline_ns = era_clock_monotonic_ns() + LAST_SECONDS * INT64_C(1000000000);
+    while (tls_is_busy(program->tls) && era_clock_monotonic_ns() < deadline_ns)
+        if (loop_turn(&program->server.loop, 100) < 0)
+            break;
+    tls_close(program->tls);
+}
+
 static void stop(struct program *program)
 {
     struct server *server = &program->server;
@@ -300,13 +312,13 @@ static void stop(struct program *program)
         loop_forget(&server->loop, &program->daemon);
         MHD_stop_daemon(server->daemon);
     }
+    if (program->tls != NULL)
+        say_the_last_words(program);
     pool_close(server->pool);
     loop_close(&server->loop);
     keys_clear(&server->keys);
     era_closep(&program->signals.fd);
     era_closep(&program->clock.fd);
-    free(program->cert);
-    free(program->key);
 }
 
 int http_main(int argc, char **argv)

@@ -409,12 +409,6 @@ void handle_shell(struct request *request)
         reply_header(request, "Sec-WebSocket-Version", "13");
         return;
     }
-    /* libmicrohttpd 0.9.75 passes the bytes of such a socket on four at a time, and now and then stops (seen). */
-    if (server->settings.tls_cert != NULL) {
-        reply_refusal(request, 501, "not_possible", NULL,
-                      "there is no shell over the server's own TLS; have a proxy before it that ends TLS");
-        return;
-    }
     struct shell_work *work = server->runs < server->settings.max_runs ? calloc(1, sizeof *work) : NULL;
     if (work == NULL) {
         reply_refusal(request, 429, "too_many_runs", NULL, "%llu runs are in flight; try again",

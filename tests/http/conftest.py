@@ -9,7 +9,9 @@ import http.client
 import json
 import os
 import signal
+import pathlib
 import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -58,9 +60,13 @@ class Server:
     """`agent serve`, on a port that it chose."""
 
     def __init__(self, agent: Agent, *args: str, env: dict[str, str] | None = None, listen: str = "127.0.0.1:0",
-                 tls: Any = None, **kwargs: Any) -> None:
+                 certificate: pathlib.Path | None = None, **kwargs: Any) -> None:
         self.agent = agent
-        self.tls = tls
+        self.certificate = certificate
+        self.tls: Any = None  # what its clients know of it, when it has a certificate
+        if certificate is not None:
+            self.tls = ssl.create_default_context(cafile=certificate / "cert.pem")
+            args = ("--tls-cert", str(certificate / "cert.pem"), "--tls-key", str(certificate / "key.pem"), *args)
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [agent.program, "serve", "--listen", listen, *args], stdin=subprocess.DEVNULL,
@@ -170,3 +176,13 @@ def serve(agent: Agent) -> Iterator[Callable[..., Server]]:
     yield start
     for one in started:
         one.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with cert.pem and key.pem, for 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1"], cwd=folder, check=True, capture_output=True)
+    return folder

@@ -7,6 +7,7 @@ import http.client
 import os
 import pathlib
 import socket
+import ssl
 import struct
 import threading
 
@@ -103,6 +104,11 @@ def connect(server: Server, receive: int | None = None, timeout: float = 30) -> 
     return connection
 
 
+def connect_tls(server: Server, receive: int | None = None, timeout: float = 30) -> ssl.SSLSocket:
+    """The same to a server that speaks TLS, with the handshake done."""
+    return server.tls.wrap_socket(connect(server, receive, timeout), server_hostname=server.host)  # type: ignore[no-any-return]
+
+
 def vanish(connection: socket.socket) -> None:
     """Ends a connection without a word: by a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -115,7 +121,7 @@ def rest(connection: socket.socket) -> bytes:
     try:
         while piece := connection.recv(65536):
             received += piece
-    except ConnectionError:
+    except (ConnectionError, ssl.SSLZeroReturnError):  # the latter is what the end is called when we said it, too
         pass
     return received
 

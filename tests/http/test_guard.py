@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is let in: keys, hosts, origins, shapes of requests, limits, TLS."""
+"""Who is let in: keys, hosts, origins, shapes of requests, limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pathlib
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -234,32 +233,3 @@ def test_more_runs_than_allowed(serve: Callable[..., Server], agent: Agent, vm: 
     for thread in threads:
         thread.join()
     assert server.run(vm, "echo again")["stdout"] == "again\n"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with cert.pem and key.pem, for localhost."""
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                    "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=IP:127.0.0.1"], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
-def test_tls(serve: Callable[..., Server], certificate: pathlib.Path, agent: Agent) -> None:
-    context = ssl.create_default_context(cafile=certificate / "cert.pem")
-    server = serve("--tls-cert", str(certificate / "cert.pem"), "--tls-key", str(certificate / "key.pem"), tls=context)
-    assert server.ask("GET", "/health").json()["status"] == "healthy"
-    vm = server.create()
-    try:
-        assert server.run(vm, "seq 100000 | tail -1")["stdout"] == "100000\n"
-        content = os.urandom(3_000_000)
-        assert server.ask("PUT", f"/api/vm/{vm}/files/workspace/f", content).status == 201
-        assert server.ask("GET", f"/api/vm/{vm}/files/workspace/f").body == content
-        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-                   "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
-        server.ask("GET", f"/api/vm/{vm}/shell", headers=upgrade).error(501, "not_possible")
-    finally:
-        agent.clean(vm)
-    assert server.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200") is False
-    assert server.ask("GET", "/health").status == 200

@@ -8,7 +8,6 @@ import pathlib
 import random
 import selectors
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,8 +15,7 @@ import pytest
 
 from tests.conftest import Agent, eventually
 from tests.http.conftest import Server
-from tests.http.hostile import HEALTH, HOST, Watch, connect, memory_kib, post, rest, runs_in_flight, vanish
-from tests.http.test_guard import certificate as certificate  # a fixture
+from tests.http.hostile import HEALTH, HOST, Watch, connect, connect_tls, memory_kib, post, rest, runs_in_flight, vanish
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +190,7 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 100  # of TLS, 
 
 
 def test_handshakes_of_tls_that_come_to_no_end(serve: Callable[..., Server], certificate: pathlib.Path) -> None:
-    context = ssl.create_default_context(cafile=certificate / "cert.pem")
-    own = serve("--tls-cert", str(certificate / "cert.pem"), "--tls-key", str(certificate / "key.pem"), "--idle-timeout", "3",
-                tls=context)
+    own = serve("--idle-timeout", "3", certificate=certificate)
     watched = Watch(own)
     waiting = [(connect(own), begin) for begin in (b"", HELLO, HEALTH, b"\x16", os.urandom(2000), b"\0" * 100) * 10]
     for connection, begin in waiting:
@@ -203,7 +199,7 @@ def test_handshakes_of_tls_that_come_to_no_end(serve: Callable[..., Server], cer
         assert b"HTTP/1.1 200" not in rest(connection), "cut in the end, whether it spoke or not"
         connection.close()
     for i in range(20):  # agreed on, and then gone
-        secret = context.wrap_socket(connect(own), server_hostname="127.0.0.1")
+        secret = connect_tls(own)
         secret.sendall(HEALTH[:None if i % 2 else 20])
         vanish(secret)
     watched.finish()

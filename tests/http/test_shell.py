@@ -38,8 +38,12 @@ def home(server: Server, agent: Agent) -> Iterator[str]:
 
 def shell(packages: pathlib.Path, server: Server, vm: str, steps: list[dict[str, Any]], query: str = "") -> dict[str, Any]:
     """Lets the client take its steps; how it closed, and what came."""
-    url = f"ws://{server.host}:{server.port}/api/vm/{vm}/shell{query}"
-    done = subprocess.run(["node", CLIENT, packages, url, json.dumps(steps)], capture_output=True, timeout=60)
+    scheme, env = "ws", {}
+    if server.certificate is not None:
+        scheme, env = "wss", {"NODE_EXTRA_CA_CERTS": str(server.certificate / "cert.pem")}
+    url = f"{scheme}://{server.host}:{server.port}/api/vm/{vm}/shell{query}"
+    done = subprocess.run(["node", CLIENT, packages, url, json.dumps(steps)], capture_output=True, timeout=60,
+                          env={**os.environ, **env})
     assert done.returncode in (0, -9), done
     result = json.loads(done.stdout) if done.stdout else {}
     if "output" in result:

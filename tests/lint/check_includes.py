@@ -45,6 +45,7 @@ LIBRARIES = {
     r"sqlite3\.h": ["store"],
     r"jansson\.h": ["base"],
     r"microhttpd\.h": ["http"],
+    r"gnutls/.*": ["http"],
     r"wslay/.*": ["http"],
     r"seccomp\.h": ["launcher", "image"],  # of guests; of the program that unpacks hostile archives
     r"cap-ng\.h": ["launcher", "image"],
