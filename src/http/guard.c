@@ -160,7 +160,7 @@ static bool check_shape(struct request *request, struct header_count *count)
         wrong = "a header has a name or a value that is none";
     else if (count->host == 0 && !era_str_eq(request->version, MHD_HTTP_VERSION_1_0))
         wrong = "Host is missing";
-    else if (request->target[0] != '/' || !is_header_value(request->target) || strpbrk(request->target, " \t") != NULL)
+    else if (request->target[0] != '/' || !is_header_value(request->target) || strpbrk(request->target, " \t#") != NULL)
         wrong = "the target must be a path";
     if (wrong == NULL)
         return true;
@@ -183,6 +183,7 @@ static bool check_origin(struct request *request)
     const char *host = request_header(request, MHD_HTTP_HEADER_HOST);
     const char *origin = request_header(request, MHD_HTTP_HEADER_ORIGIN);
     if (server->on_loopback && server->keys.count == 0 && host != NULL && !host_is_local(host)) {
+        request->close = true;
         reply_refusal(
             request, 403, "host_refused", NULL,
             "without a key this server answers to localhost only: a page elsewhere may stand behind this name");
@@ -223,6 +224,13 @@ static bool preflight(struct request *request)
     return true;
 }
 
+/* HEAD is GET whose body is left out, which libmicrohttpd does by itself: RFC 9110, section 9.3.2. */
+static bool takes(const struct route *route, const char *method)
+{
+    return era_str_eq(route->method, method) ||
+           (era_str_eq(method, MHD_HTTP_METHOD_HEAD) && era_str_eq(route->method, MHD_HTTP_METHOD_GET));
+}
+
 /* Sets the route, or answers 404, 405, 400. open_only: whoever has no key sees open routes alone. */
 static bool find_route(struct request *request, bool has_key)
 {
@@ -234,12 +242,13 @@ static bool find_route(struct request *request, bool has_key)
         bad |= r < 0;
         if (r == 0)
             continue;
-        if (era_str_eq(route->method, request->method)) {
+        if (takes(route, request->method)) {
             request->route = route;
             break;
         }
         size_t used = strlen(allow);
-        (void)era_str_format(allow + used, sizeof allow - used, "%s%s", used > 0 ? ", " : "", route->method);
+        (void)era_str_format(allow + used, sizeof allow - used, "%s%s%s", used > 0 ? ", " : "", route->method,
+                             takes(route, MHD_HTTP_METHOD_HEAD) ? ", HEAD" : "");
     }
     if (request->route != NULL && !bad)
         return true;

@@ -130,14 +130,22 @@ static enum MHD_Result answer(struct request *request)
     return result;
 }
 
+static bool has_body(const struct request *request)
+{
+    const char *length = request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return request_header(request, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL ||
+           (length != NULL && !era_str_eq(length, "0"));
+}
+
 static enum MHD_Result begin(struct request *request, const char *method, const char *version)
 {
     struct server *server = request->server;
     request->method = method;
     request->version = version;
     request->state = AT_BODY;
+    /* What is answered at the headers costs the connection, which is right where a body follows that nobody wants. */
     if (!guard_admit(request))
-        return answer(request);
+        return request->close || has_body(request) ? answer(request) : MHD_YES;
     request->counted = true;
     server->requests++;
     peer_set(server, request->peer, SENDING);
@@ -235,7 +243,8 @@ void request_end(void *userdata, struct MHD_Connection *connection, void **slot,
     write_log(request, seconds, why);
     metrics_count_request(&server->metrics, request->route != NULL ? route_index(request->route) : METRICS_ROUTES - 1,
                           request->status, seconds);
-    server->metrics.sent_bytes += request->sent_bytes;
+    if (request->method == NULL || !era_str_eq(request->method, MHD_HTTP_METHOD_HEAD))
+        server->metrics.sent_bytes += request->sent_bytes;
     server->body_bytes -= era_buffer_len(&request->body);
     if (request->counted)
         server->requests--;

@@ -401,7 +401,8 @@ static int read_size(const struct request *request, const char *name, uint16_t *
 void handle_shell(struct request *request)
 {
     struct server *server = request->server;
-    if (!websocket_asked(
+    if (!era_str_eq(request->method, MHD_HTTP_METHOD_GET) ||
+        !websocket_asked(
             request_header(request, MHD_HTTP_HEADER_UPGRADE), request_header(request, MHD_HTTP_HEADER_CONNECTION),
             request_header(request, "Sec-WebSocket-Version"), request_header(request, "Sec-WebSocket-Key"))) {
         reply_refusal(request, 426, "upgrade_required", NULL, "a shell is a WebSocket of version 13");

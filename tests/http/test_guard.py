@@ -193,10 +193,40 @@ def test_other_origins_are_refused_unless_named(server: Server, serve: Callable[
 def test_methods_and_paths(server: Server) -> None:
     answer = server.ask("PATCH", "/api/vm/python-1")
     answer.error(405, "method_not_allowed")
-    assert {word.strip() for word in answer.headers["Allow"].split(",")} == {"GET", "DELETE"}
+    assert {word.strip() for word in answer.headers["Allow"].split(",")} == {"GET", "HEAD", "DELETE"}
     for path in ("/", "/api", "/api/", "/api/vm/", "/API/VMS", "/health/", "/api/vms/x", "/api/vm/python-1/run/x"):
         assert server.ask("GET", path).status == 404, path
     server.ask("POST", "/health").error(405, "method_not_allowed")
+
+
+def test_a_refusal_does_not_cost_the_connection(server: Server, keyed: Server) -> None:
+    """Unless a body follows that nobody wants, or what it is cannot be told."""
+    for asked, path, method in ((keyed, "/api/vms", "GET"), (server, "/nowhere", "GET"), (server, "/api/vm", "PATCH"),
+                                (server, "/api/vms?x=1", "GET"), (server, "/api/vm/python-1", "GET")):
+        connection = asked.connect()
+        assert asked.ask(method, path, connection=connection).status >= 400
+        kept = connection.sock
+        assert kept is not None and asked.ask("GET", "/health", connection=connection).status == 200
+        assert connection.sock is kept, path
+        connection.close()
+
+
+def test_head_is_get_without_its_body(server: Server, vm: str) -> None:
+    server.run(vm, "head -c 3000000 /dev/zero > /tmp/f")
+    connection = server.connect()
+    for path in ("/health", "/api/vms", f"/api/vm/{vm}", "/openapi.json", f"/api/vm/{vm}/files/tmp/f",
+                 f"/api/vm/{vm}/files/tmp/", "/nowhere", "/api/vm/python-1", f"/api/vm/{vm}/shell"):
+        answer = server.ask("HEAD", path, connection=connection)
+        whole = server.ask("GET", path, connection=connection)
+        assert answer.status == whole.status and answer.body == b"", path
+        assert answer.headers["Content-Type"] == whole.headers["Content-Type"], path
+        if path != f"/api/vm/{vm}":  # its status may have changed: the run before is being recorded
+            assert answer.headers["Content-Length"] == whole.headers["Content-Length"], path
+    connection.close()
+    server.ask("HEAD", f"/api/vm/{vm}/shell", headers={
+        "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    assert server.ask("HEAD", f"/api/vm/{vm}/run").status == 405
 
 
 def test_bodies_have_a_type_and_a_length(server: Server) -> None:
