@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/log.h"
 
 enum { QUICK_THREADS = 4, STACK_BYTES = 512 * 1024 };
 
@@ -115,6 +116,13 @@ unsigned pool_waiting(const struct pool *pool)
     return __atomic_load_n(&pool->waiting, __ATOMIC_RELAXED);
 }
 
+/* The first VM of a language waits for its image, which takes a minute: whoever looks at the log should know. */
+static void log_progress(void *userdata, const char *line)
+{
+    (void)userdata;
+    era_log(ERA_LOG_INFO, "%s", line);
+}
+
 static int start_workers(struct pool *pool, const char *state_dir, struct era_error *err)
 {
     pthread_attr_t attr;
@@ -127,6 +135,7 @@ static int start_workers(struct pool *pool, const char *state_dir, struct era_er
         r = era_open(state_dir, &worker->era, err);
         if (r < 0)
             break;
+        era_set_progress(worker->era, log_progress, NULL);
         int error = pthread_create(&worker->thread, &attr, work, worker);
         worker->started = error == 0;
         if (error != 0)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import pathlib
+import signal
 import threading
 import time
 from typing import Any
@@ -160,6 +163,19 @@ def test_what_cannot_be_had_is_refused(server: Server) -> None:
     assert "network" in server.ask("POST", "/api/vm", both).error(400, "invalid_argument")["message"]
     for key in ("", "k" * 256, "a\tb"):
         server.ask("POST", "/api/vm", {"language": "python"}, {"Idempotency-Key": key}).error(400, "invalid_argument")
+
+
+def test_who_waits_for_an_image_is_told_in_the_log(serve: Any, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "images").mkdir(mode=0o700)
+    own = serve(agent=Agent(tmp_path))
+    with open(tmp_path / "images" / ".lock-agent%2Fpython%3A3.11", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process makes it
+        connection = own.connect()
+        connection.request("POST", "/api/vm", '{"language":"python"}', {"Content-Type": "application/json"})
+        assert own.wait_for_log("waiting for another process")["level"] == "info"
+        assert own.ask("GET", "/api/vms").json()["vms"] == [], "others do not wait"
+        own.stop(signal.SIGKILL)
+        connection.close()
 
 
 def test_the_key_of_a_vm_survives_the_server(agent: Agent, serve: Any) -> None:
