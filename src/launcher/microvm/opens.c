@@ -89,17 +89,18 @@ static void read_name(pid_t pid, uint64_t address, char to[PATH_MAX_HERE])
     to[n < 0 ? 0 : n] = '\0';
 }
 
+/* 1: answered. 0: a signal came in between, and it asks again. */
 static int refuse(int listener_fd, uint64_t id)
 {
     struct seccomp_notif_resp no = {.id = id, .error = -EACCES};
-    return ioctl(listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &no) < 0 ? -errno : 0;
+    return ioctl(listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &no) >= 0 ? 1 : errno == ENOENT ? 0 : -errno;
 }
 
 static int give(int listener_fd, uint64_t id, int fd)
 {
     struct seccomp_notif_addfd yes = {
         .id = id, .flags = SECCOMP_ADDFD_FLAG_SEND, .srcfd = (uint32_t)fd, .newfd_flags = O_CLOEXEC};
-    return ioctl(listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &yes) < 0 ? -errno : 0;
+    return ioctl(listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &yes) >= 0 ? 1 : errno == ENOENT ? 0 : -errno;
 }
 
 /* One question. 1: it has its memory. */
@@ -110,12 +111,11 @@ static int answer(int listener_fd, pid_t pid, int memory_fd, bool kvm)
         return errno == ENOENT || errno == EINTR ? 0 : -errno; /* it was interrupted, and asks again */
     char name[PATH_MAX_HERE];
     read_name(pid, question.data.args[1], name);
-    if (strcmp(name, QEMU_MEMORY_PATH) == 0) {
-        int r = give(listener_fd, question.id, memory_fd);
-        return r < 0 ? r : 1;
-    }
+    if (strcmp(name, QEMU_MEMORY_PATH) == 0)
+        return give(listener_fd, question.id, memory_fd);
     _cleanup_close_ int device = kvm && strcmp(name, QEMU_KVM_PATH) == 0 ? open(name, O_RDWR | O_CLOEXEC) : -EBADF;
-    return device < 0 ? refuse(listener_fd, question.id) : give(listener_fd, question.id, device);
+    int r = device < 0 ? refuse(listener_fd, question.id) : give(listener_fd, question.id, device);
+    return r < 0 ? r : 0;
 }
 
 int opens_answer(int listener_fd, pid_t pid, int pid_fd, int memory_fd, bool kvm)
