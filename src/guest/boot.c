@@ -19,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@
 enum { MODULES_MAX = 32, MEM_MIB_LEAST = 16 };
 
 struct boot {
-    uint64_t mem_mib;
+    uint64_t mem_mib; /* of which the kernel has taken its part already: what is left to commands */
     const char *warm; /* NULL: nothing */
     int control_fd;
     struct machine *machine;
@@ -127,6 +128,19 @@ static int open_port(struct boot *boot)
 }
 
 /* ---- the root ----------------------------------------------------------- */
+
+/* Files may hold a share of what is left, and not of what the kernel itself lies in: of a small machine that is half.
+ */
+static int measure_memory(struct boot *boot)
+{
+    struct sysinfo info;
+    if (sysinfo(&info) < 0)
+        return -errno;
+    uint64_t free_mib = (uint64_t)info.freeram * info.mem_unit >> 20;
+    if (free_mib < boot->mem_mib)
+        boot->mem_mib = free_mib > MEM_MIB_LEAST ? free_mib : MEM_MIB_LEAST;
+    return 0;
+}
 
 /* What is written is memory: at most half of it. As on the host: launcher/namespace/root.c. */
 static int make_scratch(struct boot *boot)
@@ -264,6 +278,7 @@ static const struct {
     {"kernel modules", load_modules},
     /* from here on the shim hears what fails */
     {"control port", open_port},
+    {"memory that is left", measure_memory},
     {"writable layer", make_scratch},
     {"image", mount_image},
     /* leaves the guest's root on top of the initramfs; paths still lead to the latter */
