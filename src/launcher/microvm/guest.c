@@ -12,7 +12,9 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "launcher/microvm/internal.h"
 #include "launcher/microvm/template.h"
 #include "launcher/namespace/internal.h"
@@ -29,8 +31,8 @@ struct microvm_guest {
     int pasta_fd;  /* pidfds of the network's keepers */
     int passt_fd;
     int template_fd; /* the lock on what it was copied from */
-    int pagemap_fd;  /* of QEMU: opened while we still may */
     int memory_fd;   /* of what it was copied from: its memory, to be read */
+    struct saved_process process;
     struct template_key key;
 };
 
@@ -66,7 +68,7 @@ static void guest_free(struct era_guest *head)
     era_closep(&guest->volume_fd);
     era_closep(&guest->template_fd);
     era_closep(&guest->memory_fd);
-    era_closep(&guest->pagemap_fd);
+    saved_process_close(&guest->process);
     free(guest);
 }
 
@@ -89,10 +91,8 @@ static int guest_resume(struct era_guest *head, struct era_error *err)
 static int guest_save(struct era_guest *head, int dirfd, enum era_save_step step, struct era_error *err)
 {
     struct microvm_guest *guest = (struct microvm_guest *)head;
-    const struct saved_parts parts = {.memory_fd = guest->memory_fd,
-                                      .volume_fd = guest->volume_fd,
-                                      .pagemap_fd = guest->pagemap_fd,
-                                      .key = &guest->key};
+    const struct saved_parts parts = {
+        .memory_fd = guest->memory_fd, .volume_fd = guest->volume_fd, .process = &guest->process, .key = &guest->key};
     return snapshot_save(&guest->qemu, &parts, dirfd, step, err);
 }
 
@@ -167,15 +167,6 @@ static int make_wire(struct microvm_guest *guest, int *ret_fd, struct era_error 
     return 0;
 }
 
-/* Later we have no right to: the file is of QEMU's uid. Without it the guest cannot be saved, and is one all the same.
- */
-static int open_pagemap(pid_t pid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/pagemap", (int)pid);
-    return open(path, O_RDONLY | O_CLOEXEC);
-}
-
 static int clone_template(struct microvm_guest *guest, const struct era_guest_config *config, struct era_error *err)
 {
     struct machine_spec spec = describe(config);
@@ -216,9 +207,10 @@ static int clone_template(struct microvm_guest *guest, const struct era_guest_co
         return r;
     if (!jailed)
         era_str_copy(guest->head.unenforced, sizeof guest->head.unenforced, "jail");
+    guest->head.foreign = jailed && era_idmap_is_host_root();
     guest->template_fd = era_take_fd(&template.lock_fd);
     guest->memory_fd = era_take_fd(&template.memory_fd);
-    guest->pagemap_fd = open_pagemap(guest->qemu.pid);
+    saved_process_open(&guest->process, guest->qemu.pid);
     return 0;
 }
 
@@ -240,8 +232,9 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
                                  MEM_MIB_LEAST);
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->qemu = (struct qemu){.pid_fd = -EBADF, .control_fd = -EBADF, .monitor_fd = -EBADF, .words_fd = -EBADF};
-    guest->volume_fd = guest->template_fd = guest->memory_fd = guest->pagemap_fd = guest->wire_fd = guest->pasta_fd =
-        guest->passt_fd = -EBADF;
+    guest->volume_fd = guest->template_fd = guest->memory_fd = guest->wire_fd = guest->pasta_fd = guest->passt_fd =
+        -EBADF;
+    guest->process = (struct saved_process){-EBADF, -EBADF, -EBADF};
     int r = config->volume_path != NULL ? volume_lock(config, &guest->volume_fd, err) : 0;
     if (r < 0)
         return r;

@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
+#include "base/idmap.h"
 #include "launcher/microvm/internal.h"
 #include "launcher/namespace/internal.h"
 
@@ -72,25 +74,36 @@ static int receive_listener(int sync_fd, int *ret_listener, struct era_error *er
     return era_error_set(err, errnum, "vm_start_failed", "cannot jail QEMU: %s: %s", failure.step, strerror(errnum));
 }
 
-static int give_birth(struct qemu *qemu, struct jail_plan *plan, struct era_error *err)
+/* As root by the first uid of its range, as any guest: see namespace/owner.c. */
+static int give_birth(struct qemu *qemu, struct jail_plan *plan, uint32_t uid_slot, struct era_error *err)
 {
     const unsigned long separate =
         CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+    int r = plan->privileged ? owner_assume(uid_slot) : 0;
+    if (r < 0)
+        return era_error_set(err, -r, "launcher_unavailable", "root may not act for QEMU (%s): it needs %s",
+                             strerror(-r), "CAP_SETUID and CAP_KILL");
     bool born_outside = false;
     plan->namespaces = true;
     pid_t pid = cgroup_clone(plan->cgroups, separate, &qemu->pid_fd, &born_outside);
-    if (pid < 0 && (errno == EPERM || errno == ENOSPC || errno == EUSERS || errno == EINVAL)) {
+    if (pid == 0)
+        jail_main(plan);
+    int errnum = errno;
+    if (plan->privileged)
+        owner_leave();
+    if (pid < 0 && (errnum == EPERM || errnum == ENOSPC || errnum == EUSERS || errnum == EINVAL)) {
         plan->namespaces = false;
         pid = cgroup_clone(plan->cgroups, 0, &qemu->pid_fd, &born_outside);
+        errnum = errno;
     }
     if (pid == 0)
         jail_main(plan);
     if (pid < 0) {
         qemu->pid_fd = -EBADF;
-        return era_error_errno(err, errno, "cannot make a process for QEMU");
+        return era_error_errno(err, errnum, "cannot make a process for QEMU");
     }
     qemu->pid = pid;
-    int r = born_outside ? cgroup_attach(plan->cgroups, pid) : 0;
+    r = born_outside ? cgroup_attach(plan->cgroups, pid) : 0;
     return r < 0
                ? era_error_set(err, -r, "vm_start_failed", "cannot move QEMU into its control group: %s", strerror(-r))
                : 0;
@@ -136,7 +149,7 @@ int qemu_fail(const struct qemu *qemu, int r, const char *what, struct era_error
 static int bring_up(const struct qemu_start *start, struct jail_plan *plan, struct qemu *qemu, int our_sync,
                     int *their_sync, struct era_error *err)
 {
-    int r = give_birth(qemu, plan, err);
+    int r = give_birth(qemu, plan, start->config->uid_slot, err);
     era_closep(their_sync);
     if (r >= 0 && plan->namespaces)
         r = idmap_write(qemu->pid, start->config->uid_slot, plan->privileged, err);
@@ -197,7 +210,7 @@ int qemu_start(const struct qemu_start *start, struct qemu *ret_qemu, bool *ret_
                              .sync_fd = their_sync,
                              .host_addresses = host_addresses,
                              .network = start->spec->network,
-                             .privileged = geteuid() == 0};
+                             .privileged = era_idmap_is_host_root()};
     if (r >= 0)
         r = bring_up(start, &plan, &qemu, our_sync, &their_sync, err);
     if (r < 0) {

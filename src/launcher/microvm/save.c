@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -51,6 +50,29 @@ static int fail(struct era_error *err, int r, const char *what)
 }
 
 /* ---- the memory ---------------------------------------------------------- */
+
+static int open_of(pid_t pid, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -EBADF : fd;
+}
+
+void saved_process_open(struct saved_process *process, pid_t pid)
+{
+    *process = (struct saved_process){
+        .maps_fd = open_of(pid, "maps"), .pagemap_fd = open_of(pid, "pagemap"), .memory_fd = open_of(pid, "mem")};
+    if (process->maps_fd < 0 || process->pagemap_fd < 0)
+        era_closep(&process->memory_fd);
+}
+
+void saved_process_close(struct saved_process *process)
+{
+    era_closep(&process->maps_fd);
+    era_closep(&process->pagemap_fd);
+    era_closep(&process->memory_fd);
+}
 
 /* A part of QEMU's address space that is a mapping of the machine's memory. */
 struct mapping {
@@ -93,8 +115,7 @@ static void read_mapping(const char *line, struct mapping *to)
 }
 
 struct reader {
-    pid_t pid;
-    int pagemap_fd;
+    const struct saved_process *process;
     int to_fd;
     uint64_t size; /* of the memory, in bytes */
     size_t page;
@@ -104,9 +125,7 @@ struct reader {
 static int copy_pages(const struct reader *reader, uint64_t address, uint64_t at, size_t pages)
 {
     size_t len = pages * reader->page;
-    struct iovec ours = {.iov_base = reader->buffer, .iov_len = len};
-    struct iovec theirs = {.iov_base = (void *)(uintptr_t)address, .iov_len = len};
-    ssize_t n = process_vm_readv(reader->pid, &ours, 1, &theirs, 1, 0);
+    ssize_t n = pread(reader->process->memory_fd, reader->buffer, len, (off_t)address);
     if (n != (ssize_t)len)
         return n < 0 ? -errno : -EFAULT;
     return era_pwrite_full(reader->to_fd, reader->buffer, len, (int64_t)at);
@@ -124,7 +143,7 @@ static int copy_changed(const struct reader *reader, const struct mapping *mappi
     for (uint64_t address = mapping->start; address < mapping->end;) {
         uint64_t left = (mapping->end - address) / reader->page;
         size_t count = left < PIECE_PAGES ? (size_t)left : PIECE_PAGES;
-        ssize_t n = pread(reader->pagemap_fd, entries, count * sizeof entries[0],
+        ssize_t n = pread(reader->process->pagemap_fd, entries, count * sizeof entries[0],
                           (off_t)(address / reader->page * sizeof entries[0]));
         if (n != (ssize_t)(count * sizeof entries[0]))
             return n < 0 ? -errno : -EIO;
@@ -143,13 +162,25 @@ static int copy_changed(const struct reader *reader, const struct mapping *mappi
     return 0;
 }
 
+/* From the start, however often: it is another text each time. */
+static int read_maps(int fd, char **ret_text)
+{
+    _cleanup_free_ char *text = malloc(MAPS_MAX + 1);
+    if (text == NULL)
+        return -ENOMEM;
+    ssize_t n = lseek(fd, 0, SEEK_SET) < 0 ? -errno : era_read_full(fd, text, MAPS_MAX);
+    if (n < 0 || n == MAPS_MAX)
+        return n < 0 ? (int)n : -EFBIG;
+    text[n] = '\0';
+    *ret_text = era_take_ptr(text);
+    return 0;
+}
+
 /* All of its mappings of this file, which together are the machine's memory. */
 static int copy_memory(struct reader *reader, uint64_t inode)
 {
-    char path[64];
     _cleanup_free_ char *maps = NULL;
-    snprintf(path, sizeof path, "/proc/%d/maps", (int)reader->pid);
-    int r = era_read_file_at(AT_FDCWD, path, MAPS_MAX, &maps, NULL);
+    int r = read_maps(reader->process->maps_fd, &maps);
     uint64_t found = 0;
     for (char *line = maps; r >= 0 && line != NULL && *line != '\0';) {
         char *end = strchr(line, '\n');
@@ -168,14 +199,15 @@ static int copy_memory(struct reader *reader, uint64_t inode)
     return r < 0 ? r : found == reader->size ? 0 : -EBADMSG;
 }
 
-static int save_memory(const struct qemu *qemu, const struct saved_parts *parts, int dirfd)
+static int save_memory(const struct saved_parts *parts, int dirfd)
 {
     struct stat st;
     _cleanup_close_ int memory = openat(dirfd, "memory", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (parts->pagemap_fd < 0 || memory < 0 || fstat(parts->memory_fd, &st) < 0)
+    if (parts->process->memory_fd < 0)
+        return -EACCES;
+    if (memory < 0 || fstat(parts->memory_fd, &st) < 0)
         return -errno;
-    struct reader reader = {.pid = qemu->pid,
-                            .pagemap_fd = parts->pagemap_fd,
+    struct reader reader = {.process = parts->process,
                             .to_fd = memory,
                             .size = (uint64_t)st.st_size,
                             .page = (size_t)sysconf(_SC_PAGESIZE)};
@@ -219,7 +251,7 @@ static int save_still(struct qemu *qemu, const struct saved_parts *parts, int di
             why = *err;
         return era_error_set(err, EIO, "snapshot_failed", "cannot save the VM: %s", why.message);
     }
-    r = save_memory(qemu, parts, dirfd);
+    r = save_memory(parts, dirfd);
     if (r < 0)
         return fail(err, r, "memory");
     r = parts->volume_fd >= 0 ? copy_to(parts->volume_fd, dirfd, "volume.img") : 0;

@@ -53,11 +53,22 @@ int template_open(const struct era_guest_config *config, const struct machine_sp
 
 /* ---- save.c ------------------------------------------------------------- */
 
+/* Files of a QEMU's /proc/PID, by which its memory is read. All owned; -EBADF: it cannot be, and so not be saved. */
+struct saved_process {
+    int maps_fd;
+    int pagemap_fd;
+    int memory_fd;
+};
+
+/* While we still may: they are of QEMU's uid, and the shim gives up its capabilities. */
+void saved_process_open(struct saved_process *process, pid_t pid);
+void saved_process_close(struct saved_process *process);
+
 /* What of a machine is saved beside the state of its devices. */
 struct saved_parts {
     int memory_fd; /* borrowed, as the next: what its memory is a private mapping of */
     int volume_fd; /* or -EBADF */
-    int pagemap_fd;
+    const struct saved_process *process;
     const struct template_key *key;
 };
 
