@@ -26,6 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("AGENT_BUILD_DIR", ROOT / "build"))
 # Under emulation a busy host may make anything late: what must happen in time may end the VM instead.
 EMULATED = bool(os.environ.get("AGENT_TEST_MACHINE"))
+MICROVM = os.environ.get("AGENT_TEST_LAUNCHER") == "microvm"
+LEAST_MEM = "96" if MICROVM else "64"  # for a VM that does next to nothing: a kernel of its own needs more
 STATE = pathlib.Path(os.environ.get("AGENT_TEST_STATE_DIR", ROOT / ".cache" / "test-state"))
 
 
@@ -41,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unwanted = set()
     if os.geteuid() != 0:
         unwanted.add("as_root")
-    if os.environ.get("AGENT_TEST_LAUNCHER") == "microvm":
+    if MICROVM:
         unwanted.add("namespace_only")
     left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in unwanted)]
     config.hook.pytest_deselected(items=left_out)
@@ -132,7 +134,9 @@ class Agent:
         assert result.code == 0 or result.error()["code"] == "vm_not_found", result
 
     def sh(self, vm: str, command: str, *args: str, check: bool = True, **kwargs: Any) -> Result:
-        """Runs a command line in a VM, live."""
+        """Runs a command line in a VM, live; a guest's own kernel may be a slow one, and the time is not what is tried."""
+        if MICROVM and "--timeout" not in args:
+            args = (*args, "--timeout", "110")
         return self.run("vm", "exec", "--vm", vm, *args, "--cmd", command, check=check, **kwargs)
 
     def status(self, vm: str) -> str:
