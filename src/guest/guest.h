@@ -76,6 +76,7 @@ struct machine {
     int volume_fd;     /* /workspace/persist; -EBADF without */
     int machine_id_fd; /* /etc/machine-id, until it is known; else -EBADF */
     bool identified;   /* knows which VM it is */
+    bool frozen;       /* no command of it runs */
 };
 
 /* How a process ended that belonged to nobody when it was reaped: it may be a command whose pid is still to be read. */
@@ -197,6 +198,7 @@ int machine_set_clock(int64_t realtime_ns);
 /* machine.c. All accept NULL. */
 uint64_t machine_oom_kills(const struct machine *machine); /* since it booted */
 int machine_confine(const struct machine *machine);        /* the calling process, which is to become a command */
+void machine_freeze(struct machine *machine, bool freeze); /* all commands; or lets them go on */
 void machine_save(const struct machine *machine);          /* what commands wrote to the volume leaves the machine */
 _Noreturn void machine_end(const struct machine *machine); /* ends the guest */
 

@@ -198,10 +198,12 @@ static void set_clock(struct guest *guest, const struct era_frame *frame)
 
 /*
  * Says STILL behind all that it has to say, and then nothing before the next frame: whoever saves the machine now,
- * saves it with nothing half said. Does not handle anything else meanwhile.
+ * saves it with nothing half said. Does not handle anything else meanwhile. Commands stand still until that frame is
+ * dealt with: of a copy it is IDENTITY, and none may draw random numbers that its like draws elsewhere.
  */
 static void hold(struct guest *guest)
 {
+    machine_freeze(guest->machine, true);
     int fd = guest->link.fd;
     bool failed = era_frame_append(&guest->out, ERA_FRAME_STILL, 0, NULL, 0) < 0 || era_set_nonblock(fd, false) < 0;
     if (!failed)
@@ -258,6 +260,8 @@ static void read_link(struct guest *guest)
         if (taken == 0)
             return;
         handle_frame(guest, &frame);
+        if (frame.type != ERA_FRAME_HOLD)
+            machine_freeze(guest->machine, false);
         era_buffer_consume(&guest->in, (size_t)taken);
     }
 }

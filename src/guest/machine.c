@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -39,6 +40,36 @@ int machine_confine(const struct machine *machine)
     if (r >= 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         r = -errno;
     return r;
+}
+
+static bool all_frozen(int events_fd)
+{
+    char text[256];
+    ssize_t n = pread(events_fd, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    return n <= 0 || strstr(text, "frozen 1") != NULL;
+}
+
+/* Who does not stop in time is inside of the kernel, and stops on the way out: nothing of the user's runs. */
+static void await_frozen(int events_fd)
+{
+    enum { LOOKS = 50, LOOK_MS = 20 };
+    struct pollfd change = {.fd = events_fd, .events = POLLPRI};
+    for (int i = 0; i < LOOKS && !all_frozen(events_fd); i++)
+        (void)poll(&change, 1, LOOK_MS);
+}
+
+void machine_freeze(struct machine *machine, bool freeze)
+{
+    if (machine == NULL || machine->frozen == freeze)
+        return;
+    _cleanup_close_ int fd = openat(machine->cgroup_fd, "cgroup.freeze", O_WRONLY | O_CLOEXEC);
+    _cleanup_close_ int events = openat(machine->cgroup_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || events < 0 || era_write_full(fd, freeze ? "1" : "0", 1) < 0)
+        return;
+    machine->frozen = freeze;
+    if (freeze)
+        await_frozen(events);
 }
 
 void machine_save(const struct machine *machine)

@@ -114,6 +114,38 @@ def test_forks_have_randomness_names_and_clocks_of_their_own(agent: Agent, paren
     assert not list((agent.state / "snapshots").glob(".*")), "a fork leaves no snapshot"
 
 
+DRAWER = """
+import os
+def machine():
+    with open("/etc/machine-id") as file:
+        return file.read()
+begun, count = machine(), 0
+open("/tmp/drawing", "w").close()
+while True:
+    drawn = os.urandom(8).hex()
+    if machine() != begun:
+        break
+    last, count = drawn, count + 1
+with open("/tmp/drawn.new", "w") as file:
+    file.write(f"{count} {last}")
+os.rename("/tmp/drawn.new", "/tmp/drawn")
+"""
+
+
+def test_commands_of_a_fork_do_nothing_before_it_is_reseeded(agent: Agent, forks: list[str], tmp_path: pathlib.Path) -> None:
+    """Who draws random numbers all the time has drawn the same last one, as the VM that it was, in every fork."""
+    vm = create(agent)
+    forks.append(vm)
+    (tmp_path / "drawer.py").write_text(DRAWER)
+    agent.run("vm", "cp", str(tmp_path / "drawer.py"), f"{vm}:/tmp/drawer.py", check=True)
+    agent.sh(vm, "(python3 /tmp/drawer.py >/dev/null 2>&1 &); until test -e /tmp/drawing; do sleep 0.05; done")
+    made = [str(one["id"]) for one in agent.run("vm", "fork", "--vm", vm, "--count", "4", check=True).lines()]
+    forks.extend(made)
+    drawn = [agent.sh(one, "until test -e /tmp/drawn; do sleep 0.05; done; cat /tmp/drawn").text for one in made]
+    assert len(set(drawn)) == 1 and int(drawn[0].split()[0]) > 0, drawn
+    assert agent.sh(vm, "test -e /tmp/drawn", check=False).code == 1
+
+
 def test_a_run_under_way_goes_on_in_the_background(agent: Agent, forks: list[str]) -> None:
     """Its client is the parent's: in the fork it has none, and lives on."""
     vm = create(agent)
