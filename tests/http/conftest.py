@@ -164,6 +164,22 @@ def server(agent: Agent) -> Iterator[Server]:
     assert started.stop() == 0, started.log_lines()[-5:]
 
 
+@pytest.fixture(scope="module")
+def target(agent: Agent, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of their own for the tests of a file, with its OPTIONS."""
+    started = Server(agent, *getattr(request.module, "OPTIONS", ()))
+    yield started
+    assert started.stop() == 0, started.log_lines()[-5:]
+
+
+@pytest.fixture(scope="module")
+def home(server: Server, agent: Agent) -> Iterator[str]:
+    """A VM for all tests of a file, which use names of their own."""
+    vm = server.create(memory_mib=512)
+    yield vm
+    agent.clean(vm)
+
+
 @pytest.fixture
 def serve(agent: Agent) -> Iterator[Callable[..., Server]]:
     """Starts servers that are ended with the test."""

@@ -10,6 +10,9 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Iterator
+
+import pytest
 
 from tests.conftest import eventually
 from tests.http.conftest import Server
@@ -92,6 +95,14 @@ class Watch:
         eventually(lambda: descriptors(self.server) <= self.before, 30)
         assert runs_in_flight(self.server) == 0
         assert memory_kib(self.server) - self.memory < growth_kib
+
+
+@pytest.fixture(autouse=True)
+def watch(target: Server) -> Iterator[Watch]:
+    """Nobody else notices, and nothing stays: for all tests of a file that imports it."""
+    watched = Watch(target)
+    yield watched
+    watched.finish()
 
 
 def connect(server: Server, receive: int | None = None, timeout: float = 30) -> socket.socket:

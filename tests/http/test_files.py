@@ -16,14 +16,6 @@ from tests.conftest import Agent, eventually
 from tests.http.conftest import Server
 
 
-@pytest.fixture(scope="module")
-def home(server: Server, agent: Agent) -> Iterator[str]:
-    """A VM for all tests of this file, which use names of their own."""
-    vm = server.create(memory_mib=512)
-    yield vm
-    agent.clean(vm)
-
-
 def files(vm: str, path: str) -> str:
     """The path of a file in a VM."""
     return f"/api/vm/{vm}/files/{path}"

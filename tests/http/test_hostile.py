@@ -4,29 +4,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Agent, eventually
+from tests.conftest import eventually
 from tests.http.conftest import Server
-from tests.http.hostile import HEALTH, HOST, JSON, LAST, Watch, connect, descriptors, exchange, post, rest
+from tests.http.hostile import HEALTH, HOST, JSON, LAST, connect, descriptors, exchange, post, rest
+from tests.http.hostile import watch as watch  # a fixture
 
-
-@pytest.fixture(scope="module")
-def target(agent: Agent) -> Iterator[Server]:
-    """A server of their own."""
-    started = Server(agent, "--max-body", "1")
-    yield started
-    assert started.stop() == 0, started.log_lines()[-5:]
-
-
-@pytest.fixture(autouse=True)
-def watch(target: Server) -> Iterator[Watch]:
-    """Nobody else notices, and nothing stays."""
-    watched = Watch(target)
-    yield watched
-    watched.finish()
+OPTIONS = ("--max-body", "1")  # of the server `target`
 
 
 def head(*lines: bytes, start: bytes = b"POST /api/vm HTTP/1.1") -> bytes:

@@ -19,21 +19,7 @@ from tests.conftest import Agent
 from tests.http.conftest import Server
 from tests.http.hostile import HOST, LAST, Watch, exchange, post
 
-
-@pytest.fixture(scope="module")
-def target(agent: Agent) -> Iterator[Server]:
-    """A server of their own."""
-    started = Server(agent, "--max-body", "1", "--request-timeout", "1", "--idle-timeout", "5")
-    yield started
-    assert started.stop() == 0, started.log_lines()[-5:]
-
-
-@pytest.fixture(scope="module")
-def home(target: Server, agent: Agent) -> Iterator[str]:
-    """A VM for all tests of this file."""
-    vm = target.create()
-    yield vm
-    agent.clean(vm)
+OPTIONS = ("--max-body", "1", "--request-timeout", "1", "--idle-timeout", "5")  # of the server `target`
 
 
 @pytest.fixture(autouse=True)

@@ -6,38 +6,14 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Agent, eventually
+from tests.conftest import eventually
 from tests.http.conftest import Server
-from tests.http.hostile import Watch, memory_kib, runs_in_flight, vanish
+from tests.http.hostile import memory_kib, runs_in_flight, vanish
+from tests.http.hostile import watch as watch  # a fixture
 from tests.http.test_shell import HANDSHAKE, frame, open_raw
-
-
-@pytest.fixture(scope="module")
-def target(agent: Agent) -> Iterator[Server]:
-    """A server of their own."""
-    started = Server(agent)
-    yield started
-    assert started.stop() == 0, started.log_lines()[-5:]
-
-
-@pytest.fixture(scope="module")
-def home(target: Server, agent: Agent) -> Iterator[str]:
-    """A VM for all tests of this file."""
-    vm = target.create(memory_mib=512)
-    yield vm
-    agent.clean(vm)
-
-
-@pytest.fixture(autouse=True)
-def watch(target: Server, home: str) -> Iterator[Watch]:
-    """Nobody else notices, and nothing stays."""
-    watched = Watch(target)
-    yield watched
-    watched.finish()
 
 
 def flood(connection: socket.socket, data: bytes, most: int) -> int:

@@ -9,39 +9,16 @@ import random
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Agent, eventually
+from tests.conftest import eventually
 from tests.http.conftest import Server
 from tests.http.hostile import HEALTH, HOST, Watch, connect, connect_tls, memory_kib, post, rest, runs_in_flight, vanish
+from tests.http.hostile import watch as watch  # a fixture
 
-
-@pytest.fixture(scope="module")
-def target(agent: Agent) -> Iterator[Server]:
-    """A server of their own, with little patience."""
-    started = Server(agent, "--request-timeout", "2", "--idle-timeout", "3")
-    yield started
-    assert started.stop() == 0, started.log_lines()[-5:]
-
-
-@pytest.fixture(scope="module")
-def home(target: Server, agent: Agent) -> Iterator[str]:
-    """A VM for all tests of this file."""
-    vm = target.create(memory_mib=512)
-    yield vm
-    agent.clean(vm)
-
-
-@pytest.fixture(autouse=True)
-def watch(target: Server, home: str) -> Iterator[Watch]:
-    """Nobody else notices, and nothing stays."""
-    watched = Watch(target)
-    yield watched
-    watched.finish()
-
-
+OPTIONS = ("--request-timeout", "2", "--idle-timeout", "3")  # of the server `target`
 SENT = b"Host: localhost\r\nContent-Type: application/json\r\n"
 DROPS = [  # what they begin with, and what comes now and then
     (b"", b"G"),

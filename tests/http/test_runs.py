@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,14 +14,6 @@ from tests.http.conftest import Server
 
 RESULT_FIELDS = {"run_id", "exit_code", "stdout", "stderr", "duration", "verdict", "timed_out", "truncated", "cpu_ms",
                  "peak_memory_kib"}
-
-
-@pytest.fixture(scope="module")
-def home(server: Server, agent: Agent) -> Iterator[str]:
-    """A VM for all tests of this file that leave it as it was."""
-    vm = server.create()
-    yield vm
-    agent.clean(vm)
 
 
 def test_a_command_that_fails_is_a_success_of_the_api(server: Server, home: str) -> None:

@@ -10,14 +10,15 @@ import pathlib
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.conftest import Agent, eventually
+from tests.conftest import eventually
 from tests.http import npm
 from tests.http.conftest import Server, until_it_stands_still
+from tests.http.hostile import memory_kib
 
 CLIENT = pathlib.Path(__file__).parent / "shell_client.mjs"
 
@@ -26,14 +27,6 @@ CLIENT = pathlib.Path(__file__).parent / "shell_client.mjs"
 def packages() -> pathlib.Path:
     """Where ws is."""
     return npm.install("ws@8.18.0")
-
-
-@pytest.fixture(scope="module")
-def home(server: Server, agent: Agent) -> Iterator[str]:
-    """A VM for all tests of this file."""
-    vm = server.create()
-    yield vm
-    agent.clean(vm)
 
 
 def shell(packages: pathlib.Path, server: Server, vm: str, steps: list[dict[str, Any]], query: str = "") -> dict[str, Any]:
@@ -161,14 +154,10 @@ def test_a_reader_that_does_not_read_holds_its_command_back(server: Server, home
     """And fills nobody's memory."""
     own = serve()
 
-    def memory() -> int:
-        status = pathlib.Path(f"/proc/{own.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0])
-
     command = ("stty -echo; i=0; while :; do printf '%050000d' $i; i=$((i+1)); echo $i > /tmp/count; done\n")
     with open_raw(own, home) as connection:
         connection.sendall(frame(2, command.encode()))
         eventually(lambda: server.run(home, "test -s /tmp/count")["exit_code"] == 0)
-        before = memory()
+        before = memory_kib(own)
         until_it_stands_still(server, home, "/tmp/count")
-        assert memory() - before < 4096
+        assert memory_kib(own) - before < 4096

@@ -5,26 +5,16 @@ from __future__ import annotations
 
 import http.client
 import json
-import pathlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from tests.conftest import Agent, eventually
+from tests.conftest import eventually
 from tests.http.conftest import Server, events, until_it_stands_still
+from tests.http.hostile import memory_kib
 
 FIRST_BYTE_SECONDS = 0.02
-
-
-@pytest.fixture(scope="module")
-def home(server: Server, agent: Agent) -> Iterator[str]:
-    """A VM for all tests of this file."""
-    vm = server.create()
-    yield vm
-    agent.clean(vm)
 
 
 def stream(server: Server, vm: str, command: str, **fields: Any) -> http.client.HTTPResponse:
@@ -93,12 +83,6 @@ def test_what_goes_wrong_before_the_start_is_a_plain_error(server: Server, home:
     server.ask("POST", f"/api/vm/{home}/run?stream=sse", {"command": ""}).error(400, "invalid_argument")
 
 
-def memory(server: Server) -> int:
-    """Resident KiB."""
-    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0])
-
-
 def raw_stream(server: Server, vm: str, command: str) -> socket.socket:
     """A stream on a connection with small buffers, whose answer nobody reads yet."""
     connection = socket.socket()
@@ -116,9 +100,9 @@ def test_a_slow_reader_holds_the_command_back(serve: Callable[..., Server], serv
     own = serve()
     count = 200
     command = f"for i in $(seq {count}); do printf '%050000d' $i; echo $i > /tmp/slow; done"
-    before = memory(own)
+    before = memory_kib(own)
     with raw_stream(own, home, command) as connection:
-        assert int(until_it_stands_still(server, home, "/tmp/slow")) < count and memory(own) - before < 4096
+        assert int(until_it_stands_still(server, home, "/tmp/slow")) < count and memory_kib(own) - before < 4096
         assert own.ask("GET", "/health").status == 200
         response = http.client.HTTPResponse(connection)
         response.begin()

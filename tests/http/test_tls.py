@@ -21,7 +21,8 @@ import pytest
 from tests.conftest import Agent, eventually
 from tests.http import npm
 from tests.http.conftest import Server, events, until_it_stands_still
-from tests.http.hostile import HEALTH, LAST, Watch, connect, connect_tls, memory_kib, post, rest, runs_in_flight, vanish
+from tests.http.hostile import HEALTH, LAST, connect, connect_tls, memory_kib, post, rest, runs_in_flight, vanish
+from tests.http.hostile import watch as watch  # a fixture
 from tests.http.test_shell import lives, shell
 
 
@@ -31,22 +32,6 @@ def target(agent: Agent, certificate: pathlib.Path) -> Iterator[Server]:
     started = Server(agent, "--request-timeout", "5", certificate=certificate)
     yield started
     assert started.stop() == 0, started.log_lines()[-5:]
-
-
-@pytest.fixture(scope="module")
-def home(target: Server, agent: Agent) -> Iterator[str]:
-    """A VM for all tests of this file."""
-    vm = target.create(memory_mib=512)
-    yield vm
-    agent.clean(vm)
-
-
-@pytest.fixture(autouse=True)
-def watch(target: Server, home: str) -> Iterator[Watch]:
-    """Nobody else notices, and nothing stays."""
-    watched = Watch(target)
-    yield watched
-    watched.finish()
 
 
 def test_requests(target: Server, home: str) -> None:
