@@ -229,7 +229,7 @@ const struct command cli_commands[] = {
      "AGENT_MODE is http or server.\nCallers send Authorization: Bearer KEY when there is a key; without one the "
      "server "
      "listens on loopback only, unless --insecure-no-auth is given. SIGTERM ends it when what runs has ended, SIGHUP "
-     "has the keys read again. Stopping or killing it touches no VM.",
+     "has keys and certificate read again. Stopping or killing it touches no VM.",
      "AGENT_API_KEY=secret agent serve --listen 0.0.0.0:8787", serve_options, NULL, serve},
     {NULL, "doctor", "what this host can do", NULL, 0, false, false,
      "Looks at kernel features, control groups, KVM, tools and the state directory, and says which launcher auto picks "

@@ -60,6 +60,17 @@ static void reread_keys(struct server *server)
     era_log(ERA_LOG_INFO, "the keys were read again");
 }
 
+static void reread_certificate(struct program *program)
+{
+    struct era_error err = {0};
+    if (program->tls == NULL)
+        return;
+    if (tls_reload(program->tls, &program->server.settings, &err) < 0)
+        era_log_error(&err); /* the old one goes on */
+    else
+        era_log(ERA_LOG_INFO, "the certificate was read again");
+}
+
 static void begin_to_drain(struct program *program)
 {
     struct server *server = &program->server;
@@ -84,10 +95,12 @@ static void take_signal(struct source *source, uint32_t events)
     struct program *program = (struct program *)(void *)((char *)source - offsetof(struct program, signals));
     struct signalfd_siginfo info;
     while (read(source->fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGHUP)
+        if (info.ssi_signo == SIGHUP) {
             reread_keys(&program->server);
-        else
+            reread_certificate(program);
+        } else {
             begin_to_drain(program);
+        }
     }
 }
 

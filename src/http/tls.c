@@ -23,14 +23,20 @@ enum {
 /* Older versions are not spoken: RFC 8996. */
 static const char versions[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
 
+/* A chain with its key. Sessions refer to the one that they began with, when another has come. */
+struct certificate {
+    gnutls_certificate_credentials_t credentials; /* owned */
+    uint64_t users;
+};
+
 struct tls {
     struct loop *loop;     /* borrowed */
     struct source listens; /* owned */
     tls_take *take;
     void *userdata;
-    gnutls_certificate_credentials_t credentials; /* owned */
-    gnutls_priority_t priority;                   /* owned */
-    struct tls_connection *connections;           /* newest first */
+    struct certificate *certificate;    /* one reference */
+    gnutls_priority_t priority;         /* owned */
+    struct tls_connection *connections; /* newest first */
     uint64_t count;
     uint64_t max;
     int64_t handshake_ns;
@@ -39,11 +45,59 @@ struct tls {
 struct tls_connection {
     struct relay relay; /* first */
     struct tls *tls;
+    struct certificate *certificate; /* one reference */
     struct tls_connection *next;
     struct tls_connection *prev;
     struct sockaddr_storage address;
     socklen_t address_len;
 };
+
+/* ---- the certificate -------------------------------------------------------------- */
+
+static int read_pem(const char *path, char **ret_text, gnutls_datum_t *ret_datum, struct era_error *err)
+{
+    size_t len = 0;
+    int r = era_read_file_at(AT_FDCWD, path, PEM_MAX, ret_text, &len);
+    if (r < 0)
+        return era_error_set(err, -r, "tls_unusable", "cannot read %s: %s", path, strerror(-r));
+    *ret_datum = (gnutls_datum_t){(unsigned char *)*ret_text, (unsigned)len};
+    return 0;
+}
+
+static void certificate_unref(struct certificate *certificate)
+{
+    if (certificate == NULL || --certificate->users > 0)
+        return;
+    gnutls_certificate_free_credentials(certificate->credentials);
+    free(certificate);
+}
+
+static int certificate_load(const struct settings *settings, struct certificate **ret_certificate,
+                            struct era_error *err)
+{
+    _cleanup_free_ char *chain_text = NULL;
+    _cleanup_free_ char *key_text = NULL;
+    gnutls_datum_t chain = {0};
+    gnutls_datum_t key = {0};
+    int r = read_pem(settings->tls_cert, &chain_text, &chain, err);
+    if (r < 0 || (r = read_pem(settings->tls_key, &key_text, &key, err)) < 0)
+        return r;
+    struct certificate *certificate = calloc(1, sizeof *certificate);
+    if (certificate == NULL || gnutls_certificate_allocate_credentials(&certificate->credentials) < 0) {
+        free(certificate);
+        return era_error_oom(err);
+    }
+    certificate->users = 1;
+    r = gnutls_certificate_set_x509_key_mem(certificate->credentials, &chain, &key, GNUTLS_X509_FMT_PEM);
+    explicit_bzero(key.data, key.size);
+    if (r < 0) {
+        certificate_unref(certificate);
+        return era_error_set(err, EINVAL, "tls_unusable", "cannot use %s with %s: %s", settings->tls_cert,
+                             settings->tls_key, gnutls_strerror(r));
+    }
+    *ret_certificate = certificate;
+    return 0;
+}
 
 /* ---- connections --------------------------------------------------------------- */
 
@@ -72,6 +126,7 @@ static void ended(struct relay *relay)
     if (connection->next != NULL)
         connection->next->prev = connection->prev;
     tls->count--;
+    certificate_unref(connection->certificate);
     free(connection);
     listen_again(tls);
 }
@@ -85,7 +140,7 @@ static int make_session(struct tls *tls, gnutls_session_t *ret_session)
     if (r >= 0)
         r = gnutls_priority_set(session, tls->priority);
     if (r >= 0)
-        r = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls->credentials);
+        r = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls->certificate->credentials);
     if (r >= 0)
         r = gnutls_alpn_set_protocols(session, &protocol, 1, 0);
     if (r >= 0)
@@ -114,12 +169,14 @@ static void add(struct tls *tls, int fd, const struct sockaddr_storage *address,
                                                     .ended = ended,
                                                     .deadline_ns = era_clock_monotonic_ns() + tls->handshake_ns},
                                           .tls = tls,
+                                          .certificate = tls->certificate,
                                           .next = tls->connections,
                                           .address = *address,
                                           .address_len = len};
     if (tls->connections != NULL)
         tls->connections->prev = connection;
     tls->connections = connection;
+    tls->certificate->users++;
     tls->count++;
     relay_begin(&connection->relay);
 }
@@ -145,37 +202,6 @@ static void accept_some(struct source *source, uint32_t events)
 
 /* ---- the whole --------------------------------------------------------------------- */
 
-static int read_pem(const char *path, char **ret_text, gnutls_datum_t *ret_datum, struct era_error *err)
-{
-    size_t len = 0;
-    int r = era_read_file_at(AT_FDCWD, path, PEM_MAX, ret_text, &len);
-    if (r < 0)
-        return era_error_set(err, -r, "tls_unusable", "cannot read %s: %s", path, strerror(-r));
-    *ret_datum = (gnutls_datum_t){(unsigned char *)*ret_text, (unsigned)len};
-    return 0;
-}
-
-static int load(struct tls *tls, const struct settings *settings, struct era_error *err)
-{
-    _cleanup_free_ char *certificate_text = NULL;
-    _cleanup_free_ char *key_text = NULL;
-    gnutls_datum_t certificate;
-    gnutls_datum_t key = {0};
-    int r = read_pem(settings->tls_cert, &certificate_text, &certificate, err);
-    if (r < 0 || (r = read_pem(settings->tls_key, &key_text, &key, err)) < 0)
-        return r;
-    r = gnutls_certificate_allocate_credentials(&tls->credentials);
-    if (r >= 0)
-        r = gnutls_priority_init(&tls->priority, versions, NULL);
-    if (r >= 0)
-        r = gnutls_certificate_set_x509_key_mem(tls->credentials, &certificate, &key, GNUTLS_X509_FMT_PEM);
-    explicit_bzero(key.data, key.size);
-    if (r < 0)
-        return era_error_set(err, EINVAL, "tls_unusable", "cannot use %s with %s: %s", settings->tls_cert,
-                             settings->tls_key, gnutls_strerror(r));
-    return 0;
-}
-
 int tls_open(struct loop *loop, const struct settings *settings, int listen_fd, tls_take *take, void *userdata,
              struct tls **ret_tls, struct era_error *err)
 {
@@ -189,7 +215,9 @@ int tls_open(struct loop *loop, const struct settings *settings, int listen_fd, 
                         .userdata = userdata,
                         .max = settings->max_connections,
                         .handshake_ns = (int64_t)seconds * 1000000000};
-    int r = load(tls, settings, err);
+    int r = certificate_load(settings, &tls->certificate, err);
+    if (r >= 0 && gnutls_priority_init(&tls->priority, versions, NULL) < 0)
+        r = era_error_oom(err);
     if (r >= 0) {
         tls->listens = (struct source){.fd = listen_fd, .ready = accept_some};
         r = loop_watch(loop, &tls->listens, EPOLLIN);
@@ -202,6 +230,17 @@ int tls_open(struct loop *loop, const struct settings *settings, int listen_fd, 
         return r;
     }
     *ret_tls = tls;
+    return 0;
+}
+
+int tls_reload(struct tls *tls, const struct settings *settings, struct era_error *err)
+{
+    struct certificate *certificate = NULL;
+    int r = certificate_load(settings, &certificate, err);
+    if (r < 0)
+        return r;
+    certificate_unref(tls->certificate);
+    tls->certificate = certificate;
     return 0;
 }
 
@@ -236,8 +275,7 @@ void tls_close(struct tls *tls)
     tls_quiesce(tls);
     while (tls->connections != NULL)
         relay_drop(&tls->connections->relay);
-    if (tls->credentials != NULL)
-        gnutls_certificate_free_credentials(tls->credentials);
+    certificate_unref(tls->certificate);
     if (tls->priority != NULL)
         gnutls_priority_deinit(tls->priority);
     free(tls);

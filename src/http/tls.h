@@ -24,6 +24,9 @@ int tls_open(struct loop *loop, const struct settings *settings, int listen_fd, 
              struct tls **ret_tls, struct era_error *err);
 void tls_close(struct tls *tls);
 
+/* Reads certificate and key again, for those who come from now on. When it fails, the old ones go on. */
+int tls_reload(struct tls *tls, const struct settings *settings, struct era_error *err);
+
 /* Accepts nobody any more. */
 void tls_quiesce(struct tls *tls);
 /* Ends those whose time is up; called once a second. */

@@ -194,11 +194,15 @@ def serve(agent: Agent) -> Iterator[Callable[..., Server]]:
         one.stop(signal.SIGKILL)
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with cert.pem and key.pem, for 127.0.0.1."""
-    folder = tmp_path_factory.mktemp("tls")
+def make_certificate(folder: pathlib.Path) -> pathlib.Path:
+    """Puts cert.pem and key.pem, for 127.0.0.1, into a folder."""
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                     "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",
                     "-addext", "subjectAltName=IP:127.0.0.1"], cwd=folder, check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with a certificate."""
+    return make_certificate(tmp_path_factory.mktemp("tls"))

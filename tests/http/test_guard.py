@@ -109,6 +109,7 @@ def test_it_does_not_start(agent: Agent, tmp_path: pathlib.Path) -> None:
     assert refusal(agent, "--max-runs", "0")[0] == 2
     assert refusal(agent, "--tls-cert", str(empty))[1]["field"] == "tls-key"
     assert refusal(agent, "--tls-cert", str(empty), "--tls-key", str(empty))[1]["code"] == "tls_unusable"
+    assert refusal(agent, "--tls-cert", "/nowhere", "--tls-key", str(empty))[1]["code"] == "tls_unusable"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import Agent, eventually
 from tests.http import npm
-from tests.http.conftest import Server, events, until_it_stands_still
+from tests.http.conftest import Server, events, make_certificate, until_it_stands_still
 from tests.http.hostile import HEALTH, LAST, connect, connect_tls, memory_kib, post, rest, runs_in_flight, vanish
 from tests.http.hostile import watch as watch  # a fixture
 from tests.http.test_shell import lives, shell
@@ -213,6 +213,28 @@ def test_an_answer_that_was_given_arrives_though_the_server_ends(
     thread.join(60)
     assert own.process.wait(60) == 0
     assert len(results) == 1 and results[0]["stdout"] == "x" * 3000000
+
+
+def test_a_certificate_is_read_again_on_sighup(serve: Callable[..., Server], tmp_path: pathlib.Path) -> None:
+    own = serve(certificate=make_certificate(tmp_path))
+    old = connect_tls(own)
+    began = connect(own)  # its handshake is to come
+    own.ask("GET", "/health")
+    make_certificate(tmp_path)
+    own.process.send_signal(signal.SIGHUP)
+    own.wait_for_log("the certificate was read again")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect_tls(own)
+    assert own.tls.wrap_socket(began, server_hostname=own.host).getpeercert() == old.getpeercert()
+    own.tls = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    assert own.ask("GET", "/health").status == 200
+    (tmp_path / "cert.pem").write_text("none")
+    own.process.send_signal(signal.SIGHUP)
+    assert own.wait_for_log("cannot use")["code"] == "tls_unusable"
+    assert own.ask("GET", "/health").status == 200
+    old.sendall(HEALTH)
+    assert b"healthy" in old.recv(4096)
+    old.close()
 
 
 def openssl(target: Server, words: bytes, *options: str) -> None:
