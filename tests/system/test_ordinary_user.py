@@ -32,8 +32,9 @@ CREATE = ("--language", "python", "--image", "era/base:1", "--best-effort")
 class User(Agent):
     """The program as another user, who can read the programs and owns a home, and nothing else."""
 
-    def __init__(self, uid: int, folder: pathlib.Path) -> None:
+    def __init__(self, uid: int, folder: pathlib.Path, has_range: bool = False) -> None:
         super().__init__(folder / "home" / "state")
+        self.has_range = has_range
         self.uid = uid
         self.home = folder / "home"
         self.program = folder / "bin" / "agent"
@@ -87,7 +88,7 @@ def user(request: pytest.FixtureRequest, archive: pathlib.Path) -> Iterator[User
             shutil.copy2(BUILD / "src" / "main" / program, folder / "bin")
         uid = add_user(name, folder / "home") if name else free_uid()
         os.chown(folder / "home", uid, uid)
-        made = User(uid, folder)
+        made = User(uid, folder, bool(name))
         made.run("image", "import", str(archive), "--name", "era/base:1", check=True)
         yield made
         made.run("vm", "clean", "--all", check=True)
@@ -114,6 +115,19 @@ def test_an_image_is_imported_listed_and_removed(user: User, tmp_path: pathlib.P
     assert {image["reference"] for image in user.run("image", "list", check=True).lines()} == {"era/base:1", "era/second:1"}
     user.run("image", "remove", "era/second:1", check=True)
     assert len(list((user.state / "images").iterdir())) == 1
+
+
+def test_an_image_is_built_by_who_has_a_range_of_ids(user: User) -> None:
+    """From packages, which belong to several; it runs, and its owner can remove it. Without a range it is refused by name."""
+    built = user.run("image", "build", "python", timeout=300)
+    if not user.has_range:
+        assert built.error()["code"] == "id_range_missing"
+        assert len(os.listdir(user.state / "images")) == 1
+        return
+    words = ("--best-effort", "--language", "python", "--cmd", "python3 -c 'import ssl; print(6 * 7)'")
+    assert user.run("vm", "temp", *words, check=True).text == "42\n"
+    user.run("image", "remove", str(built.json()["reference"]), check=True)
+    assert len(os.listdir(user.state / "images")) == 1
 
 
 def test_doctor_says_what_this_user_gets(user: User) -> None:
