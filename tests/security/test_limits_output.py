@@ -114,7 +114,7 @@ def stands_still(agent: Agent, vm: str) -> bool:
 
 def test_a_reader_that_never_comes_back_is_no_reason_to_live_on(agent: Agent, loud_vm: str) -> None:
     """The time of a command that is held back passes, too: it ends, and its client learns that when it looks."""
-    words = ("vm", "exec", "--vm", loud_vm, "--timeout", "1", "--", "cat", "/dev/zero")
+    words = ("vm", "exec", "--vm", loud_vm, "--timeout", "5" if EMULATED else "1", "--", "cat", "/dev/zero")
     with agent.start(*words, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None and run.stdout.read1(1) == b"\0"
         run.send_signal(signal.SIGSTOP)
