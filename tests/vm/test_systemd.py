@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import BUILD, ROOT, STATE, Agent, eventually, groups_of, shim_of
+from tests.vm.test_machine import OrdinaryUser
 
 UNITS = pathlib.Path("/run/systemd/system")
 NAMES = ("agent.socket", "agent.service")
@@ -27,7 +28,7 @@ def systemctl(*words: str, code: int = 0) -> str:
     done = subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=120)
     journal = "" if done.returncode == code else subprocess.run(
         ["journalctl", "--no-pager", "--lines=40", "--unit=agent.service"], capture_output=True, text=True).stdout
-    assert done.returncode == code, (done, journal)
+    assert done.returncode == code, f"{done}\n{journal}"
     return done.stdout.strip()
 
 
@@ -130,3 +131,29 @@ def test_what_the_unit_takes_away_no_vm_needs(service: Agent) -> None:
     look = ["nsenter", "--mount", "--target", server, "ls", "-A", "/home", "/root"]
     hidden = subprocess.run(look, capture_output=True, text=True)
     assert hidden.returncode == 0 and hidden.stdout.split() == ["/home:", "/root:"], hidden
+
+
+@pytest.fixture
+def as_tester(units: Agent) -> Iterator[OrdinaryUser]:
+    """The service runs as the ordinary user, by what an administrator adds to the unit."""
+    user = OrdinaryUser()
+    folder = UNITS / "agent.service.d"
+    folder.mkdir()
+    (folder / "user.conf").write_text(f"[Service]\nUser=tester\nEnvironment=AGENT_STATE_DIR={user.state}\n")
+    systemctl("daemon-reload")
+    systemctl("start", "agent.socket")
+    yield user
+    systemctl("stop", *NAMES)
+    assert user.run("vm", "clean", "--all").code == 0
+    shutil.rmtree(folder)
+    systemctl("daemon-reload")
+
+
+def test_as_an_ordinary_user_it_has_limits_by_delegation(as_tester: OrdinaryUser) -> None:
+    """In the group that the unit is given; a VM is used on when the server is gone."""
+    vm = ask("POST", "/api/vm", {"language": "python", "memory_mib": 96}, 201)["id"]
+    (group,) = groups_of(vm)
+    assert (group / "memory.max").read_text() == f"{96 << 20}\n"
+    assert group.parent.parent.name == "agent.service"
+    systemctl("stop", "agent.service")
+    assert as_tester.run("vm", "run", "--vm", vm, "--cmd", "true").code == 0
