@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a guest with a kernel of its own needs, made before its shim is started: here people can be told of it. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -50,6 +52,26 @@ static int find_kernel(struct era *era, char **ret_path, struct era_error *err)
         return era_error_set(err, errno, "file_not_found", "AGENT_KERNEL: %s: %s", own, strerror(errno));
     *ret_path = realpath(own, NULL);
     return *ret_path == NULL ? era_error_errno(err, errno, "AGENT_KERNEL: %s", own) : 0;
+}
+
+/* As launcher/microvm/template.h has it: .new-NAME is made by who holds NAME.lock. */
+void reconcile_templates(struct era *era)
+{
+    static const char prefix[] = ".new-";
+    _cleanup_close_ int all = openat(era->state_fd, "templates", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int listed = all < 0 ? all : openat(all, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = listed < 0 ? NULL : fdopendir(listed);
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        char lock_name[64];
+        if (!era_str_starts_with(entry->d_name, prefix) ||
+            era_str_format(lock_name, sizeof lock_name, "%s.lock", entry->d_name + sizeof prefix - 1) < 0)
+            continue;
+        _cleanup_close_ int lock = openat(all, lock_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0)
+            (void)era_remove_tree_at(all, entry->d_name);
+    }
+    if (dir != NULL)
+        closedir(dir);
 }
 
 /* AGENT_TEMPLATE_BUDGET, in MiB. */

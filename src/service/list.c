@@ -109,6 +109,8 @@ int era_vm_list(struct era *era, const char *status, struct era_vm_list **ret_li
         return r;
     reconcile_folders(era);
     reconcile_volumes(era);
+    reconcile_snapshots(era);
+    reconcile_templates(era);
     if (service_images(era, NULL) >= 0)
         era_image_sweep(era->images); /* what killed builds left */
     _cleanup_free_ struct era_vm_record *records = NULL;

@@ -2,6 +2,7 @@
 /* VMs that stand still. The shim knows whether one does; the record says so to who lists them. */
 #include <errno.h>
 
+#include "base/fault.h"
 #include "service/service.h"
 
 enum { PAUSE_TIMEOUT_MS = 30000 };
@@ -14,6 +15,7 @@ static int change(struct era *era, const char *id, bool pause, struct era_error 
     int r = vm_seize(era, id, &folder, &op, err);
     if (r >= 0)
         r = shim_ask(folder, pause ? ERA_FRAME_PAUSE : ERA_FRAME_RESUME, "", PAUSE_TIMEOUT_MS, err);
+    ERA_POINT("pause.told");
     return r < 0 ? r : era_store_vm_set_paused(era->store, id, pause, err);
 }
 

@@ -140,6 +140,9 @@ int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error
 void reconcile_folders(struct era *era);
 /* Files of volumes without a record; in volume.c. */
 void reconcile_volumes(struct era *era);
+/* What makers of snapshots, forks and templates left that were killed. */
+void reconcile_snapshots(struct era *era);
+void reconcile_templates(struct era *era);
 /* Records the end of a run from the file that its shim left. */
 void reconcile_run(struct era *era, const char *vm_id, const char *run_id, bool vm_alive);
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "service/snapshot.h"
 
@@ -61,6 +62,13 @@ static void sweep(const struct era *era, int all)
     closedir(dir);
 }
 
+void reconcile_snapshots(struct era *era)
+{
+    _cleanup_close_ int all = openat(era->state_fd, "snapshots", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (all >= 0)
+        sweep(era, all);
+}
+
 /* ---- making one ----------------------------------------------------------- */
 
 static int describe(struct era *era, const char *id, int dirfd, struct era_error *err)
@@ -70,6 +78,7 @@ static int describe(struct era *era, const char *id, int dirfd, struct era_error
     int r = era_store_vm_get(era->store, id, &record, err);
     if (r < 0)
         return r;
+    ERA_POINT("snapshot.saved");
     struct snapshot_facts facts = {.ask = record.ask, .created_at_ns = era_clock_realtime_ns()};
     era_str_copy(facts.vm_id, sizeof facts.vm_id, id);
     if (record.ask.volume[0] != '\0' && fstatat(dirfd, "volume.img", &st, AT_SYMLINK_NOFOLLOW) == 0) {
@@ -87,6 +96,7 @@ static int save(struct era *era, const char *id, int folder, int all, const char
     (void)era_remove_tree_at(all, name);
     if (mkdirat(all, name, 0700) < 0)
         return fail(err, -errno, "make the snapshot's folder");
+    ERA_POINT("snapshot.folder");
     _cleanup_close_ int dirfd = openat(all, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     _cleanup_free_ char *path = era_str_printf("%s/snapshots/%s", era->state_dir, name);
     int r = path == NULL ? era_error_oom(err) : dirfd < 0 ? fail(err, -errno, "open the snapshot's folder") : 0;
@@ -117,12 +127,14 @@ int era_vm_snapshot(struct era *era, const char *id, const char *name, struct er
     r = save(era, id, folder, all, temporary, err);
     if (r < 0)
         return r;
+    ERA_POINT("snapshot.described");
     if (renameat2(all, temporary, all, name, RENAME_NOREPLACE) < 0) {
         r = errno == EEXIST
                 ? era_error_set(err, EEXIST, "snapshot_exists", "there is a snapshot named %s already", name)
                 : fail(err, -errno, "name the snapshot");
         (void)era_remove_tree_at(all, temporary);
     }
+    ERA_POINT("snapshot.named");
     return r;
 }
 
@@ -211,9 +223,12 @@ int era_vm_fork(struct era *era, const char *id, uint32_t count, struct era_vm_l
     r = save(era, id, folder, all, name, err);
     if (r < 0)
         return r;
+    ERA_POINT("fork.saved");
     struct era_vm_list *list = NULL;
     r = make_forks(era, name, count, &list, err);
+    ERA_POINT("fork.made");
     (void)era_remove_tree_at(all, name);
+    ERA_POINT("fork.removed");
     if (r < 0) {
         era_vm_list_free(list);
         return r;

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "shim/shim.h"
 
 enum { STILL_TIMEOUT_MS = 10000 };
@@ -123,13 +124,17 @@ int shim_snapshot(struct shim *shim, const char *path, struct era_error *err)
     int r = ops->save(shim->guest, dirfd, ERA_SAVE_BEFORE, err);
     if (r < 0)
         return r;
+    ERA_POINT("still.copied");
     bool ran = shim->paused_since_ns == 0;
     if ((r = shim_pause(shim, err)) < 0)
         return r;
+    ERA_POINT("still.held");
     r = ops->save(shim->guest, dirfd, ERA_SAVE_STILL, err);
+    ERA_POINT("still.saved");
     if (ran) {
         int resumed = shim_resume(shim, r < 0 ? NULL : err);
         r = r < 0 ? r : resumed;
     }
+    ERA_POINT("still.over");
     return r < 0 ? r : ops->save(shim->guest, dirfd, ERA_SAVE_AFTER, err);
 }

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "launcher/microvm/internal.h"
 #include "wire/message.h"
@@ -150,8 +151,10 @@ int boot_and_save(const struct qemu_start *start, int state_fd, struct era_error
     r = monitor_ask(&qemu, "qmp_capabilities", NULL, deadline_ns, err);
     if (r >= 0)
         r = await_ready(&qemu, start->config->caller_fd, timeout_ms, err);
+    ERA_POINT("template.booted");
     if (r >= 0)
         r = save(&qemu, state_fd, err);
+    ERA_POINT("template.saved");
     qemu_end(&qemu);
     return r;
 }

@@ -205,6 +205,7 @@ static int clone_template(struct microvm_guest *guest, const struct era_guest_co
         r = load(&guest->qemu, template.state_fd, err);
     if (r < 0)
         return r;
+    ERA_POINT("machine.loaded");
     if (!jailed)
         era_str_copy(guest->head.unenforced, sizeof guest->head.unenforced, "jail");
     guest->head.foreign = jailed && era_idmap_is_host_root();
@@ -239,11 +240,13 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     if (r < 0)
         return r;
     bound(guest, config);
+    ERA_POINT("machine.bounded");
     r = clone_template(guest, config, err);
     if (r >= 0)
         r = identity_tell(&guest->qemu, config, err);
     if (r < 0)
         return r;
+    ERA_POINT("machine.told");
     guest->head.control_fd = guest->qemu.control_fd;
     guest->head.pid_fd = guest->qemu.pid_fd;
     guest->head.ready = true;

@@ -90,6 +90,7 @@ struct jail_plan {
     int initramfs_fd;
     int words_fd; /* becomes its stdout and stderr */
     int sync_fd;
+    int parent_sync_fd; /* its other end, which the new process must not hold: its closing tells that the parent died */
     struct ifaddrs *host_addresses; /* what the network may not reach */
     bool network;
     bool privileged;

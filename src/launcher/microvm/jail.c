@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "launcher/microvm/internal.h"
@@ -52,6 +53,7 @@ static int enter_cgroups(struct jail *jail)
 static int wait_for_parent(struct jail *jail)
 {
     char go;
+    close(jail->plan->parent_sync_fd);
     ssize_t n = era_read_full(jail->plan->sync_fd, &go, 1);
     return n == 1 ? 0 : n < 0 ? (int)n : -EPIPE;
 }
@@ -292,11 +294,13 @@ _Noreturn void jail_main(const struct jail_plan *plan)
 {
     struct jail jail = {.plan = plan, .root_fd = -EBADF, .sync_fd = plan->sync_fd};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        ERA_POINT("jail.step");
         int r = plan->namespaces || !steps[i].needs_namespaces ? steps[i].run(&jail) : 0;
         if (r < 0)
             fail(jail.sync_fd, steps[i].name, r);
     }
     char *const none[] = {NULL};
+    ERA_POINT("jail.exec");
     execve(plan->qemu_path, plan->argv, none);
     fail(jail.sync_fd, "exec of QEMU", -errno);
 }

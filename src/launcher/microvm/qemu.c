@@ -151,10 +151,12 @@ static int bring_up(const struct qemu_start *start, struct jail_plan *plan, stru
 {
     int r = give_birth(qemu, plan, start->config->uid_slot, err);
     era_closep(their_sync);
+    ERA_POINT("machine.born");
     if (r >= 0 && plan->namespaces)
         r = idmap_write(qemu->pid, start->config->uid_slot, plan->privileged, err);
     if (r >= 0 && start->lend != NULL)
         r = start->lend(start->userdata, qemu->pid, err);
+    ERA_POINT("machine.lent");
     if (r >= 0 && send(our_sync, "", 1, MSG_NOSIGNAL) != 1)
         r = era_error_set(err, EPIPE, "vm_start_failed", "QEMU's process died before it was set up");
     _cleanup_close_ int listener = -EBADF;
@@ -162,7 +164,9 @@ static int bring_up(const struct qemu_start *start, struct jail_plan *plan, stru
         r = receive_listener(our_sync, &listener, err);
     if (r < 0)
         return r;
+    ERA_POINT("machine.jailed");
     r = opens_answer(listener, qemu->pid, qemu->pid_fd, start->files->memory_fd, start->spec->kvm);
+    ERA_POINT("machine.remembers");
     return r < 0 ? qemu_fail(qemu, r, "starting", err) : 0;
 }
 
@@ -208,6 +212,7 @@ int qemu_start(const struct qemu_start *start, struct qemu *ret_qemu, bool *ret_
                              .initramfs_fd = start->files->initramfs_fd,
                              .words_fd = their_words,
                              .sync_fd = their_sync,
+                             .parent_sync_fd = our_sync,
                              .host_addresses = host_addresses,
                              .network = start->spec->network,
                              .privileged = era_idmap_is_host_root()};

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "launcher/microvm/template.h"
@@ -192,6 +193,7 @@ static int open_new(int templates_fd, const char *temporary)
 static int make_once(const struct making *making, int templates_fd, const char *temporary, struct era_error *err)
 {
     _cleanup_close_ int dirfd = open_new(templates_fd, temporary);
+    ERA_POINT("template.begun");
     int r = dirfd < 0 ? era_error_errno(err, -dirfd, "cannot make a template") : fill(making, dirfd, err);
     if (r >= 0 && (r = manifest_write(dirfd, making->key)) < 0)
         r = era_error_set(err, -r, r == -ENOSPC || r == -EDQUOT ? "disk_full" : "vm_start_failed",
@@ -204,8 +206,10 @@ static int make(const struct making *making, int templates_fd, struct era_error 
     char temporary[NAME_SIZE];
     snprintf(temporary, sizeof temporary, ".new-%s", making->key->name);
     int r = make_once(making, templates_fd, temporary, err);
+    ERA_POINT("template.written");
     if (r >= 0)
         (void)era_remove_tree_at(templates_fd, making->key->name);
+    ERA_POINT("template.cleared");
     if (r >= 0 && renameat(templates_fd, temporary, templates_fd, making->key->name) < 0)
         r = era_error_errno(err, errno, "cannot save a template");
     if (r < 0)
@@ -237,11 +241,13 @@ static int use_or_make(const struct making *making, int templates_fd, struct tem
         return era_error_errno(err, -held, "cannot lock the template");
     if (use(templates_fd, making->key, template) >= 0)
         return 0; /* somebody else made it while we waited */
+    ERA_POINT("template.locked");
     if (config->progress != NULL)
         config->progress(config->progress_userdata, "booting a machine that later ones are copied from");
     int r = make(making, templates_fd, err);
     if (r < 0)
         return r;
+    ERA_POINT("template.placed");
     r = use(templates_fd, making->key, template);
     if (r < 0)
         return era_error_set(err, -r, "vm_start_failed", "the new template is not whole: %s", strerror(-r));
