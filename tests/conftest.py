@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The markers of this suite."""
     config.addinivalue_line("markers", "as_root: promises what holds for root alone; another user does not run it")
     config.addinivalue_line("markers", "slow_emulated: takes long under emulation, and script/test --vm leaves it out")
+    config.addinivalue_line("markers", "microvm_only: takes minutes by emulation, and script/test microvm alone runs it")
     config.addinivalue_line("markers", "namespace_only(reason): left out when AGENT_TEST_LAUNCHER is microvm")
 
 
@@ -43,8 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unwanted = set()
     if os.geteuid() != 0:
         unwanted.add("as_root")
-    if MICROVM:
-        unwanted.add("namespace_only")
+    unwanted.add("namespace_only" if MICROVM else "microvm_only")
     left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in unwanted)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]

@@ -29,7 +29,7 @@ def failing() -> set[str]:
     return {name for path in (ROOT / "src").rglob("*.c") for name in re.findall(r'ERA_POINT_OR\("([^"]*)"', path.read_text())}
 
 
-def steps() -> int:
-    """How many steps the launcher's child takes: child.step is passed as often."""
-    text = (ROOT / "src" / "launcher" / "namespace" / "child.c").read_text()
+def steps(launcher: str, name: str) -> int:
+    """How many steps a launcher's child takes: its point `step` is passed as often."""
+    text = (ROOT / "src" / "launcher" / launcher / f"{name}.c").read_text()
     return len(re.findall(r'^    \{"', text.split("} steps[] = {")[1].split("};")[0], re.M))

@@ -7,15 +7,16 @@ import dataclasses
 import os
 import pathlib
 import select
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
 
-from tests.conftest import Agent, shim_of
+from tests.conftest import LEAST_MEM, Agent, shim_of
 from tests.crash import points
 from tests.image.ocilib import simple_layout
 
-CREATE = ("vm", "create", "--language", "python", "--mem", "64")
+CREATE = ("vm", "create", "--language", "python", "--mem", LEAST_MEM)
 PERSIST = (*CREATE, "--persist", "--disk", "16")
 
 # Points on another way than their word says.
@@ -70,6 +71,21 @@ def make_lost(agent: Agent, env: dict[str, str]) -> str:
     return vm
 
 
+def remove_templates(agent: Agent, env: dict[str, str]) -> str:
+    """So that one is made; what is known of KVM stays."""
+    for path in (agent.state / "templates").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    return ""
+
+
+def make_alone(agent: Agent, env: dict[str, str]) -> str:
+    """A VM, and no snapshots."""
+    for snapshot in agent.run("snapshot", "list", "--output", "json", check=True).lines():
+        agent.run("snapshot", "remove", snapshot["name"], check=True)
+    return make(*CREATE)(agent, env)
+
+
 def archive(agent: Agent) -> pathlib.Path:
     """A small image to import."""
     path = agent.state.parent / "image.tar"
@@ -118,7 +134,17 @@ WAYS = {
     "unpack": Way(lambda agent, vm: ("image", "import", str(archive(agent)))),
     "remove": Way(always("image", "remove", "made/by-hand:1"), make_image),
     "build": Way(always("image", "build", "python", "--rebuild")),
+    "machine": CREATING,
+    "jail": CREATING,
+    "template": Way(always(*CREATE), remove_templates),
+    "snapshot": Way(on("vm", "snapshot", "--name", "saved"), make_alone),
+    "still": Way(on("vm", "snapshot", "--name", "saved"), make_alone, early=True),
+    "fork": Way(on("vm", "fork", "--count", "2"), make(*CREATE)),
+    "pause": Way(on("vm", "pause"), make(*CREATE)),
 }
+
+# Those that the launcher microvm alone comes by.
+MACHINE = {"machine", "jail", "template", "snapshot", "still", "fork", "pause"}
 
 # Needs a registry, or minutes; those have tests of their own.
 APART = {"pull.fetched", "build.root"}
@@ -133,10 +159,21 @@ def way_of(point: str) -> Way:
     return WAYS[OTHER.get(point, point.split(".")[0])]
 
 
+def of_machine(name: str) -> bool:
+    """Whether a guest with a kernel of its own is needed to come by."""
+    return name.split(".")[0] in MACHINE
+
+
+def machine_places() -> list[str]:
+    """Every point of such a guest, and the point of each step of QEMU's jail."""
+    steps = points.steps("microvm", "jail")
+    return [name for name in points.table() if of_machine(name)] + [f"jail.step@{n}" for n in range(2, steps + 1)]
+
+
 def all_places() -> list[str]:
     """Every point, and the point of each step of the launcher's child."""
-    places = [name for name in points.table() if name not in APART]
-    return places + [f"child.step@{n}" for n in range(2, points.steps() + 1)]
+    places = [name for name in points.table() if name not in APART and not of_machine(name)]
+    return places + [f"child.step@{n}" for n in range(2, points.steps("namespace", "child") + 1)]
 
 
 def places_to_stop_at() -> list[str]:
