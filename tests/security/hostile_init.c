@@ -2,9 +2,12 @@
 /*
  * hostile_init - started in place of era-init by a copy of the programs that
  * has it. The VM's variable HOSTILE says what it does: before it is ready, at
- * a run, or at a stop. Frames are those of src/wire/frame.h, written by hand:
+ * a run, or at a stop. As the first process of a kernel of its own it is copied
+ * when it has said READY, and hears of the variable by IDENTITY. Frames are those of src/wire/frame.h, written by hand:
  * what is wrong with them could not be said by the real encoder.
  */
+#include "hostile_init.h"
+
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SHIM = 3, HEADER = 12, FOREVER = 1 << 30 };
+enum { HEADER = 12, FOREVER = 1 << 30 };
 
 enum {
     LAUNCHED = 2,
@@ -27,10 +30,14 @@ enum {
     WINDOW = 17,
     ERROR = 18,
     STOPPED = 20,
+    IDENTITY = 21,
+    CLOCK = 22,
+    HOLD = 28,
 };
 
 static uint8_t memory[HEADER + 512 * 1024];
 static uint32_t stream; /* of the run under way */
+int shim = 3;
 
 static void put(uint8_t *to, uint64_t value, int size)
 {
@@ -45,11 +52,11 @@ static void put_bytes(uint8_t *to, const char *from, size_t len)
 }
 
 /* Everything, or the end of this process: the shim is gone, or has had enough. */
-static void say(const void *data, size_t len)
+void say(const void *data, size_t len)
 {
     const uint8_t *at = data;
     while (len > 0) {
-        ssize_t n = write(SHIM, at, len);
+        ssize_t n = write(shim, at, len);
         if (n <= 0)
             _exit(1);
         at += n;
@@ -60,7 +67,7 @@ static void say(const void *data, size_t len)
 static void hear(uint8_t *to, size_t len)
 {
     while (len > 0) {
-        ssize_t n = read(SHIM, to, len);
+        ssize_t n = read(shim, to, len);
         if (n <= 0)
             _exit(0);
         to += n;
@@ -411,6 +418,8 @@ int main(void)
     if (deed == NULL)
         deed = "";
     signal(SIGPIPE, SIG_IGN);
+    if (machine_is_ours())
+        shim = machine_open();
     begin(deed);
     send_frame(READY, NULL, 0);
     for (;;) {
@@ -418,6 +427,12 @@ int main(void)
         hear(head, sizeof head);
         uint32_t len = (uint32_t)head[0] | (uint32_t)head[1] << 8 | (uint32_t)head[2] << 16;
         hear(memory, len);
+        if (head[4] == IDENTITY)
+            begin(deed = machine_deed(memory, len));
+        if (head[4] == IDENTITY || head[4] == CLOCK)
+            frame(0, READY, 0, NULL, 0);
+        if (head[4] == HOLD)
+            machine_hold(deed);
         if (head[4] != RUN && head[4] != GO) /* a SHUTDOWN, say, that it does not obey */
             continue;
         stream = (uint32_t)head[8] | (uint32_t)head[9] << 8;

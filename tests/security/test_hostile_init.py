@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import BUILD, STATE, Agent, eventually, groups_of, processes_of, shim_of
+from tests.conftest import BUILD, MICROVM, STATE, Agent, eventually, groups_of, processes_of, shim_of
 
 SHIM_KIB_MAX = 8 * 1024  # with all that it may have to hold for a run: two windows, one backlog
 
@@ -24,8 +24,8 @@ class Stage(Agent):
         super().__init__(folder / "state")
         self.state.mkdir(mode=0o700)
         (self.state / "images").mkdir()
-        image = "agent%2Fpython%3A3.11"
-        subprocess.run(["cp", "-al", STATE / "images" / image, self.state / "images" / image], check=True)
+        for name in ("agent%2Fpython%3A3.11", ".kernel") if MICROVM else ("agent%2Fpython%3A3.11",):
+            subprocess.run(["cp", "-al", STATE / "images" / name, self.state / "images" / name], check=True)
         programs = folder / "programs"
         programs.mkdir()
         for name in ("agent", "era-shim", "era-unpack"):
@@ -189,6 +189,31 @@ def test_a_copy_that_leads_out_of_its_place(stage: Stage, tmp_path: pathlib.Path
     for path in target.rglob("*"):
         assert "escaped" not in path.name and not path.lstat().st_mode & 0o7000, path
     assert not os.path.exists("/tmp/era-escaped")
+    stage.clean(vm)
+
+
+@pytest.mark.microvm_only
+@pytest.mark.parametrize("deed", ["more_behind_still", "still_twice", "dead_when_still"])
+def test_a_pause_of_an_init_that_is(stage: Stage, deed: str) -> None:
+    """Refused, and the VM is gone; or it stands still, and what came too much ends it when it goes on."""
+    vm = stage.hostile(deed)
+    paused = stage.run("vm", "pause", "--vm", vm)
+    if paused.code == 0:
+        stage.run("vm", "resume", "--vm", vm)
+    else:
+        assert paused.error()["code"] == "vm_busy"
+    stage.clean(vm)
+    eventually(lambda: not any(vm in left for left in stage.left()))
+
+
+@pytest.mark.microvm_only
+@pytest.mark.parametrize("deed", ["never_still", "half_still"])
+def test_a_pause_of_an_init_that_does_not_hold_still(stage: Stage, deed: str) -> None:
+    """Refused after ten seconds, also when half of the word was said; the VM can be cleaned."""
+    vm = stage.hostile(deed)
+    assert stage.run("vm", "pause", "--vm", vm).error()["code"] == "vm_busy"
+    assert stage.run("vm", "snapshot", "--vm", vm, "--name", "never").error()["code"] == "vm_busy"
+    assert stage.run("snapshot", "list", "--output", "json", check=True).text == ""
     stage.clean(vm)
 
 

@@ -65,7 +65,8 @@ static int await_ready(struct qemu *qemu, struct era_error *err)
     int r = 0;
     if (taken > 0 && frame.type == ERA_FRAME_ERROR && era_error_decode(&frame, &told) >= 0)
         r = era_error_set(err, EIO, "vm_start_failed", "%s", told.message);
-    else if (taken <= 0 || frame.type != ERA_FRAME_READY || (size_t)taken != era_buffer_len(&in))
+    else if (taken <= 0 || frame.type != ERA_FRAME_READY || frame.len != 0 || frame.stream != 0 ||
+             (size_t)taken != era_buffer_len(&in))
         r = qemu_fail(qemu, taken < 0 ? -EBADMSG : -ETIMEDOUT, "the guest's answer", err);
     era_buffer_clear(&in);
     return r;

@@ -14,8 +14,8 @@
 enum { STATE_MAX = 64 << 20, MANIFEST_MAX = 4096 };
 
 /*
- * The key, then of the memory its size, times and place on the disk, for it is too large to be read; of the state
- * its size and a sum. Neither is a secret or signed: who can write here is whom templates belong to.
+ * The key, then of the memory its size, time of change and place on the disk, for it is too large to be read; of the
+ * state its size and a sum. Neither is a secret or signed: who can write here is whom templates belong to.
  */
 static int describe(int memory_fd, int state_fd, const struct template_key *key, char to[MANIFEST_MAX])
 {
@@ -32,7 +32,7 @@ static int describe(int memory_fd, int state_fd, const struct template_key *key,
     if (n != state.st_size)
         return -EBADMSG;
     return era_str_format(to, MANIFEST_MAX, "%smemory %lld %lld.%09ld %llu\nstate %lld %016llx\n", key->text,
-                          (long long)memory.st_size, (long long)memory.st_mtim.tv_sec, memory.st_mtim.tv_nsec,
+                          (long long)memory.st_size, (long long)memory.st_ctim.tv_sec, memory.st_ctim.tv_nsec,
                           (unsigned long long)memory.st_ino, (long long)state.st_size,
                           (unsigned long long)template_hash(data, (size_t)n));
 }

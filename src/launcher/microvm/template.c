@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -190,15 +191,26 @@ static int open_new(int templates_fd, const char *temporary)
     return open_folder(templates_fd, temporary);
 }
 
+/* A machine whose memory finds no room on the disk is ended by SIGBUS, which does not say why. */
+static int explain(int dirfd, int r, struct era_error *err)
+{
+    enum { NEXT_TO_NOTHING = 256 * 1024 };
+    struct statvfs disk;
+    bool full = r == -ENOSPC || r == -EDQUOT ||
+                (fstatvfs(dirfd, &disk) == 0 && disk.f_bavail * disk.f_frsize < NEXT_TO_NOTHING);
+    return full ? era_error_set(err, ENOSPC, "disk_full", "cannot save a template: the disk is full") : r;
+}
+
 static int make_once(const struct making *making, int templates_fd, const char *temporary, struct era_error *err)
 {
     _cleanup_close_ int dirfd = open_new(templates_fd, temporary);
     ERA_POINT("template.begun");
-    int r = dirfd < 0 ? era_error_errno(err, -dirfd, "cannot make a template") : fill(making, dirfd, err);
+    if (dirfd < 0)
+        return era_error_errno(err, -dirfd, "cannot make a template");
+    int r = fill(making, dirfd, err);
     if (r >= 0 && (r = manifest_write(dirfd, making->key)) < 0)
-        r = era_error_set(err, -r, r == -ENOSPC || r == -EDQUOT ? "disk_full" : "vm_start_failed",
-                          "cannot save a template: %s", strerror(-r));
-    return r;
+        r = era_error_set(err, -r, "vm_start_failed", "cannot save a template: %s", strerror(-r));
+    return r < 0 ? explain(dirfd, r, err) : 0;
 }
 
 static int make(const struct making *making, int templates_fd, struct era_error *err)
