@@ -89,7 +89,8 @@ static int certificate_load(const struct settings *settings, struct certificate 
     }
     certificate->users = 1;
     r = gnutls_certificate_set_x509_key_mem(certificate->credentials, &chain, &key, GNUTLS_X509_FMT_PEM);
-    explicit_bzero(key.data, key.size);
+    if (key_text != NULL)
+        explicit_bzero(key_text, key.size);
     if (r < 0) {
         certificate_unref(certificate);
         return era_error_set(err, EINVAL, "tls_unusable", "cannot use %s with %s: %s", settings->tls_cert,

@@ -13,7 +13,7 @@ import signal
 import socket
 import ssl
 import subprocess
-import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -107,6 +107,17 @@ def test_a_large_file_is_not_held_in_memory(target: Server, home: str) -> None:
     assert target.ask("DELETE", path).status == 200
 
 
+def does_not_spin(server: Server) -> bool:
+    """Who waits takes no time of the CPU."""
+
+    def ticks() -> int:
+        return sum(map(int, pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+    before = ticks()
+    time.sleep(0.5)
+    return ticks() - before < 0.25 * os.sysconf("SC_CLK_TCK")
+
+
 def test_a_slow_reader_holds_the_command_back(target: Server, home: str) -> None:
     count = 200
     command = f"for i in $(seq {count}); do printf '%050000d' $i; echo $i > /tmp/slow; done"
@@ -114,6 +125,7 @@ def test_a_slow_reader_holds_the_command_back(target: Server, home: str) -> None
         before = memory_kib(target)
         connection.sendall(post(f"/api/vm/{home}/run?stream=sse", json.dumps({"command": command, "timeout": 600}).encode()))
         assert int(until_it_stands_still(target, home, "/tmp/slow")) < count and memory_kib(target) - before < 4096
+        assert does_not_spin(target)
         response = http.client.HTTPResponse(connection)
         response.begin()
         received = list(events(response))
@@ -130,7 +142,7 @@ def test_a_sender_is_read_no_faster_than_it_is_heard(target: Server) -> None:
         with contextlib.suppress(OSError):  # a timeout: nobody takes it, for nobody takes the answers
             while sent < 200_000_000:
                 sent += connection.send(flood)
-        assert sent < 100_000_000 and memory_kib(target) - before < 4096
+        assert sent < 100_000_000 and memory_kib(target) - before < 4096 and does_not_spin(target)
         vanish(connection)
 
 
@@ -199,20 +211,38 @@ def test_who_is_one_too_many_waits_until_somebody_leaves(serve: Callable[..., Se
         connection.close()
 
 
+def read_until_logged(server: Server, connection: ssl.SSLSocket, path: str) -> bytes:
+    """Reads until the server is done with a request; the rest is on its way."""
+    received = b""
+    while not any(line.get("path") == path for line in server.log_lines()):
+        received += connection.recv(65536)
+    return received
+
+
 def test_an_answer_that_was_given_arrives_though_the_server_ends(
         serve: Callable[..., Server], certificate: pathlib.Path, home: str) -> None:
+    """To the HTTP library it is sent, and to the client a part of it."""
     own = serve(certificate=certificate)
-    results = []
-    command = "until [ -e /tmp/end ]; do sleep 0.02; done; rm /tmp/end; head -c 3000000 /dev/zero | tr '\\0' x"
-    thread = threading.Thread(target=lambda: results.append(own.run(home, command)))
-    thread.start()
-    eventually(lambda: runs_in_flight(own) == 1)
-    own.process.send_signal(signal.SIGTERM)
-    own.wait_for_log("shutting down")
-    own.agent.sh(home, "touch /tmp/end")
-    thread.join(60)
+    command = "until [ -e /tmp/end ]; do sleep 0.02; done; rm /tmp/end; head -c 3000000 /dev/zero | tr '\\0' '#'"
+    with connect_tls(own, receive=65536) as connection:
+        connection.sendall(post(f"/api/vm/{home}/run", json.dumps({"command": command}).encode()))
+        eventually(lambda: runs_in_flight(own) == 1)
+        own.process.send_signal(signal.SIGTERM)
+        own.wait_for_log("shutting down")
+        own.agent.sh(home, "touch /tmp/end")
+        received = read_until_logged(own, connection, f"/api/vm/{home}/run")
+        assert (received + rest(connection)).count(b"#") == 3000000
     assert own.process.wait(60) == 0
-    assert len(results) == 1 and results[0]["stdout"] == "x" * 3000000
+
+
+def test_a_connection_that_the_server_has_closed_waits_for_its_reader(target: Server, home: str) -> None:
+    target.run(home, "head -c 3000000 /dev/zero | tr '\\0' '#' > /tmp/small")
+    with connect_tls(target, receive=65536) as connection:
+        connection.sendall(f"GET /api/vm/{home}/files/tmp/small HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                           .encode())
+        received = read_until_logged(target, connection, f"/api/vm/{home}/files/tmp/small")
+        assert does_not_spin(target)
+        assert (received + rest(connection)).count(b"#") == 3000000
 
 
 def test_a_certificate_is_read_again_on_sighup(serve: Callable[..., Server], tmp_path: pathlib.Path) -> None:
@@ -237,8 +267,8 @@ def test_a_certificate_is_read_again_on_sighup(serve: Callable[..., Server], tmp
     old.close()
 
 
-def openssl(target: Server, words: bytes, *options: str) -> None:
-    """openssl's client, which takes single letters for what its user wants of TLS."""
+def openssl(target: Server, words: bytes, *options: str, cut: bool = False) -> None:
+    """openssl's client, which takes single letters for what its user wants of TLS. cut: the server is to end it."""
     command = ["openssl", "s_client", "-connect", f"{target.host}:{target.port}", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
         assert client.stdin is not None and client.stdout is not None
@@ -247,14 +277,14 @@ def openssl(target: Server, words: bytes, *options: str) -> None:
         for word in words:  # a letter is one when it comes alone
             with contextlib.suppress(BrokenPipeError):
                 os.write(client.stdin.fileno(), bytes([word]) + b"\n")
-            eventually(lambda: True)
-        with contextlib.suppress(BrokenPipeError):
-            client.stdin.close()
+        if not cut:
+            with contextlib.suppress(BrokenPipeError):
+                client.stdin.close()
         client.wait(30)
 
 
 def test_to_agree_anew_is_not_for_clients(target: Server) -> None:
-    openssl(target, b"R", "-tls1_2")
+    openssl(target, b"R", "-tls1_2", cut=True)
 
 
 def test_keys_that_change_without_end(target: Server) -> None:
