@@ -70,8 +70,35 @@ static bool comes_later(ssize_t r)
 
 static void plain_ready(struct source *source, uint32_t events);
 
+static void linger(struct relay *relay)
+{
+    (void)shutdown(relay->client.fd, SHUT_WR);
+    relay->state = LINGER;
+    relay->deadline_ns = in_seconds(LINGER_SECONDS);
+}
+
+/* Whoever forgot the s of https is told so. A record of TLS begins with another byte. */
+static bool speaks_plainly(struct relay *relay)
+{
+    static const char refusal[] =
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+        "{\"error\":\"Bad Request\",\"code\":\"tls_expected\",\"status\":400,"
+        "\"message\":\"this server speaks TLS: call it by https\"}";
+    char first = 0;
+    if (relay->spoke || recv(relay->client.fd, &first, 1, MSG_PEEK) != 1)
+        return false;
+    relay->spoke = true;
+    if (first < 'A' || first > 'Z')
+        return false;
+    (void)send(relay->client.fd, refusal, sizeof refusal - 1, MSG_NOSIGNAL);
+    linger(relay);
+    return true;
+}
+
 static int shake_hands(struct relay *relay)
 {
+    if (speaks_plainly(relay))
+        return 0;
     int r = GNUTLS_E_WARNING_ALERT_RECEIVED;
     for (int i = 0; i < TURN_STEPS && r < 0 && !comes_later(r) && gnutls_error_is_fatal(r) == 0; i++)
         r = gnutls_handshake(relay->session);
@@ -161,9 +188,7 @@ static int say_goodbye(struct relay *relay)
         return comes_later(r) ? 0 : r;
     loop_forget(relay->loop, &relay->plain);
     era_closep(&relay->plain.fd);
-    (void)shutdown(relay->client.fd, SHUT_WR);
-    relay->state = LINGER;
-    relay->deadline_ns = in_seconds(LINGER_SECONDS);
+    linger(relay);
     return 0;
 }
 

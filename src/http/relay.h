@@ -16,6 +16,7 @@ struct relay {
     void (*agreed)(struct relay *relay, int plain_fd); /* takes the other end of the pair */
     void (*ended)(struct relay *relay);                /* all of it is closed; frees it */
     enum { HANDSHAKE, OPEN, CLOSING, LINGER } state;
+    bool spoke;            /* something came from the client */
     bool over;             /* the client's stream has ended */
     bool deaf;             /* nothing more comes from the client, or nobody takes it */
     struct era_buffer in;  /* decrypted, and not taken by the server yet */

@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import Agent, eventually
 from tests.http import npm
-from tests.http.conftest import Server, events, make_certificate, until_it_stands_still
+from tests.http.conftest import Answer, Server, events, make_certificate, until_it_stands_still
 from tests.http.hostile import HEALTH, LAST, connect, connect_tls, memory_kib, post, rest, runs_in_flight, vanish
 from tests.http.hostile import watch as watch  # a fixture
 from tests.http.test_shell import lives, shell
@@ -64,6 +64,13 @@ def test_old_versions_are_not_spoken(target: Server) -> None:
     context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     with connect(target) as connection, pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
         context.wrap_socket(connection)
+
+
+def test_who_forgets_the_s_of_https_is_told(target: Server) -> None:
+    with contextlib.closing(http.client.HTTPConnection(target.host, target.port, timeout=30)) as connection:
+        connection.request("POST", "/api/vm", b"{}" * 100000, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        Answer(response.status, response.headers, response.read()).error(400, "tls_expected")
 
 
 def test_a_shell(target: Server, home: str) -> None:
