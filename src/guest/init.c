@@ -219,7 +219,8 @@ static void go_on(struct guest *guest, const struct era_frame *frame)
     int64_t realtime_ns;
     if (guest->machine == NULL || era_go_on_decode(frame, &realtime_ns) < 0)
         _exit(1);
-    (void)machine_set_clock(realtime_ns);
+    if (realtime_ns > 0)
+        (void)machine_set_clock(realtime_ns);
 }
 
 static void handle_frame(struct guest *guest, const struct era_frame *frame)

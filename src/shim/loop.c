@@ -84,8 +84,13 @@ static bool take_input_window(struct run *run, const struct era_frame *frame)
 
 bool shim_take_guest_frame(struct shim *shim, const struct era_frame *frame)
 {
-    if (frame->type == ERA_FRAME_STILL && frame->len == 0)
-        return true; /* too late: nobody waits for it any more */
+    unsigned *owed = frame->type == ERA_FRAME_STILL   ? &shim->stills_owed
+                     : frame->type == ERA_FRAME_READY ? &shim->clocks_owed
+                                                      : NULL;
+    if (owed != NULL && frame->len == 0 && *owed > 0) {
+        --*owed;
+        return true;
+    }
     struct run *run = run_find(shim, frame->stream);
     if (run == NULL)
         return false;

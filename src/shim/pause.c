@@ -7,7 +7,8 @@
  * clients send waits, and so does the time of its runs.
  *
  * The shim does nothing else meanwhile: each step is bounded, and a guest that
- * does not do its part in time is left running.
+ * does not do its part in time is left running: it is told to go on, which it
+ * hears behind HOLD, and the STILL that it owes is not taken for a later one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,12 @@
 #include "base/fault.h"
 #include "shim/shim.h"
 
-enum { STILL_TIMEOUT_MS = 10000 };
+enum {
+    STILL_TIMEOUT_MS = 10000,
+    CLOCK_TIMEOUT_MS = 10000,
+    CLOCK_ROUNDS = 8,
+    CLOCK_GOOD_US = 6000, /* a round that takes no longer leaves the guest's clock behind by less than that */
+};
 
 static int not_supported(const struct shim *shim, const char *what, struct era_error *err)
 {
@@ -28,28 +34,27 @@ static int not_supported(const struct shim *shim, const char *what, struct era_e
                          era_launcher_name(shim->launcher->kind));
 }
 
-/* What the guest said so far: 1 when STILL was its last word, 0, or -EPROTO. */
-static int take_words(struct shim *shim)
+/* What the guest said so far. 1: it owes nothing of this kind, and a STILL was its last word; 0; -EPROTO. */
+static int take_words(struct shim *shim, const unsigned *owed)
 {
     for (;;) {
         struct era_frame frame;
         ssize_t taken = era_frame_decode(era_buffer_data(&shim->from_guest), era_buffer_len(&shim->from_guest), &frame);
         if (taken == 0)
-            return 0;
-        bool still = taken > 0 && frame.type == ERA_FRAME_STILL && frame.len == 0;
-        if (taken < 0 || (!still && !shim_take_guest_frame(shim, &frame)))
+            return *owed == 0;
+        if (taken < 0 || !shim_take_guest_frame(shim, &frame))
             return -EPROTO;
         era_buffer_consume(&shim->from_guest, (size_t)taken);
-        if (still)
+        if (owed == &shim->stills_owed && *owed == 0)
             return era_buffer_len(&shim->from_guest) == 0 ? 1 : -EPROTO;
     }
 }
 
-/* Sends what waits and hears what comes, until the guest holds still. */
-static int hold(struct shim *shim, struct era_error *err)
+/* Sends what waits and hears what comes, until the guest owes nothing of this kind. */
+static int await_words(struct shim *shim, const unsigned *owed, int timeout_ms)
 {
-    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)STILL_TIMEOUT_MS * 1000000;
-    int r = era_frame_append(&shim->to_guest, ERA_FRAME_HOLD, 0, NULL, 0) < 0 ? -ENOMEM : 0;
+    int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
+    int r = 0;
     while (r == 0) {
         int fd = shim->guest->control_fd;
         int unsent = era_buffer_flush(&shim->to_guest, fd);
@@ -58,22 +63,53 @@ static int hold(struct shim *shim, struct era_error *err)
         int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
         int n = left_ms <= 0 ? 0 : poll(fds, 2, (int)left_ms);
         if (n == 0)
-            return era_error_set(err, ETIMEDOUT, "vm_busy", "the guest does not answer in time");
+            return -ETIMEDOUT;
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 || fds[1].revents != 0)
-            return era_error_set(err, EPIPE, "vm_busy", "the VM ends");
+            return -EPIPE;
         ssize_t got = (fds[0].revents & ~POLLOUT) != 0 ? era_buffer_fill(&shim->from_guest, fd, 64 * 1024) : -EAGAIN;
-        r = got == 0 ? -EPIPE : got < 0 && got != -EAGAIN ? (int)got : take_words(shim);
+        r = got == 0 ? -EPIPE : got < 0 && got != -EAGAIN ? (int)got : take_words(shim, owed);
     }
     if (r == -EPROTO)
-        shim_guest_hostile(shim, "it does not hold still");
+        shim_guest_hostile(shim, "a word out of place while it is to hold still or to go on");
+    return r < 0 ? r : 0;
+}
+
+static int go_on(struct shim *shim, int64_t realtime_ns)
+{
+    return era_go_on_append(&shim->to_guest, realtime_ns) < 0 ? -ENOMEM : 0;
+}
+
+static int hold(struct shim *shim, struct era_error *err)
+{
+    int r = era_frame_append(&shim->to_guest, ERA_FRAME_HOLD, 0, NULL, 0) < 0 ? -ENOMEM : 0;
+    shim->stills_owed += r == 0;
+    if (r == 0)
+        r = await_words(shim, &shim->stills_owed, STILL_TIMEOUT_MS);
+    if (r == -ETIMEDOUT) {
+        (void)go_on(shim, 0); /* it did not stand still: its clock is right */
+        return era_error_set(err, ETIMEDOUT, "vm_busy", "the guest does not answer in time");
+    }
     return r < 0 ? era_error_set(err, -r, "vm_busy", "the guest cannot be made to stand still") : 0;
 }
 
-static int go_on(struct shim *shim)
+/*
+ * As launcher/microvm/identity.c does for a new copy: what is said arrives late, by no more than it takes until the
+ * answer. So it is said again until that was short. Who answers late keeps the clock that it has.
+ */
+static void set_clock(struct shim *shim)
 {
-    return era_go_on_append(&shim->to_guest, era_clock_realtime_ns()) < 0 ? -ENOMEM : 0;
+    int64_t round_ns = INT64_MAX;
+    for (int i = 0; i < CLOCK_ROUNDS && round_ns > (int64_t)CLOCK_GOOD_US * 1000; i++) {
+        int64_t from_ns = era_clock_monotonic_ns();
+        if (era_clock_append(&shim->to_guest, era_clock_realtime_ns()) < 0)
+            return;
+        shim->clocks_owed++;
+        if (await_words(shim, &shim->clocks_owed, CLOCK_TIMEOUT_MS) < 0)
+            return;
+        round_ns = era_clock_monotonic_ns() - from_ns;
+    }
 }
 
 int shim_pause(struct shim *shim, struct era_error *err)
@@ -89,7 +125,7 @@ int shim_pause(struct shim *shim, struct era_error *err)
         return r;
     r = shim->guest->ops->pause(shim->guest, err);
     if (r < 0) {
-        (void)go_on(shim);
+        (void)go_on(shim, 0);
         return r;
     }
     shim->paused_since_ns = era_clock_monotonic_ns();
@@ -110,7 +146,10 @@ int shim_resume(struct shim *shim, struct era_error *err)
         if (run->deadline_ns != 0)
             run->deadline_ns += slept_ns;
     shim->paused_since_ns = 0;
-    return go_on(shim) < 0 ? era_error_oom(err) : 0;
+    if (go_on(shim, era_clock_realtime_ns()) < 0)
+        return era_error_oom(err);
+    set_clock(shim);
+    return 0;
 }
 
 int shim_snapshot(struct shim *shim, const char *path, struct era_error *err)

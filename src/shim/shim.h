@@ -125,6 +125,8 @@ struct shim {
     unsigned logs_kept;
     int64_t stop_deadline_ns; /* 0: not stopping */
     int64_t paused_since_ns;  /* monotonic; 0: it runs */
+    unsigned stills_owed;     /* STILL that the guest was asked for and has not said */
+    unsigned clocks_owed;     /* READY likewise, its answer to CLOCK */
     int runs_dir;             /* out/runs */
     int out_dir;              /* out */
 };

@@ -87,7 +87,7 @@ enum era_frame_type {
     /* shim → guest: it says no more from STILL, its answer, to the next frame, so that nothing is under way */
     ERA_FRAME_HOLD,  /* empty */
     ERA_FRAME_STILL, /* empty; guest → shim */
-    ERA_FRAME_GO_ON, /* i64 the time, nanoseconds since 1970 */
+    ERA_FRAME_GO_ON, /* i64 the time, nanoseconds since 1970; 0: it did not stand still */
 
     ERA_FRAME_TYPE_COUNT,
 };

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What there is to see of a VM with a kernel of its own."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import time
+
+from tests.conftest import Agent, shim_of
+
+ANSWERS = "import sys, time\nfor line in sys.stdin: print(time.time_ns(), flush=True)"
+QUESTIONS = 50
+BOUND_NS = 10_000_000
+
+
+def qemu_of(agent: Agent, vm: str) -> int:
+    """The process id of a VM's QEMU: the shim's child of that name."""
+    shim = shim_of(agent, vm)
+    for child in pathlib.Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
+        if pathlib.Path(f"/proc/{child}/comm").read_text().startswith("qemu"):
+            return int(child)
+    raise AssertionError("there is no QEMU")
+
+
+def clock_is_right(agent: Agent, vm: str) -> tuple[bool, str]:
+    """Whether its clock is the host's within ten milliseconds, and what was seen. The quickest of many answers counts."""
+    words = ("vm", "exec", "--vm", vm, "--timeout", "100", "--", "python3", "-uc", ANSWERS)
+    asking = agent.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert asking.stdin is not None and asking.stdout is not None
+    answers = []
+    for _ in range(QUESTIONS):
+        before = time.time_ns()
+        asking.stdin.write(b"?\n")
+        asking.stdin.flush()
+        inside = int(asking.stdout.readline())
+        after = time.time_ns()
+        answers.append((after - before, inside - (before + after) // 2))
+    asking.stdin.close()
+    assert asking.wait(60) == 0
+    took, offset = min(answers)
+    return abs(offset) < BOUND_NS + took // 2, f"{offset} ns, asked in {took} ns"
