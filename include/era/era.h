@@ -99,6 +99,8 @@ int era_vm_spec_set_volume(struct era_vm_spec *spec, const char *name,
                            struct era_error *err); /* a kept volume; implies persist */
 int era_vm_spec_set_from(struct era_vm_spec *spec, const char *name,
                          struct era_error *err); /* a snapshot to go on from; all but the environment is its own */
+int era_vm_spec_set_kernel(struct era_vm_spec *spec, const char *path,
+                           struct era_error *err); /* instead of Debian's; implies the launcher microvm */
 int era_vm_spec_set_best_effort(struct era_vm_spec *spec, bool best_effort, struct era_error *err);
 int era_vm_spec_add_env(struct era_vm_spec *spec, const char *key_value, struct era_error *err); /* "KEY=VALUE" */
 

@@ -42,6 +42,8 @@ static int fill_vm(const struct invocation *invocation, struct era_vm_spec *spec
         r = set_text(invocation, spec, "volume", era_vm_spec_set_volume, err);
     if (r >= 0)
         r = set_text(invocation, spec, "from", era_vm_spec_set_from, err);
+    if (r >= 0)
+        r = set_text(invocation, spec, "kernel", era_vm_spec_set_kernel, err);
     const char *launcher = option_value(invocation, "launcher");
     if (launcher == NULL)
         launcher = getenv("AGENT_LAUNCHER");

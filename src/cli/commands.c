@@ -24,6 +24,8 @@ const struct option create_options[] = {
     {"disk", "MIB", "size of the volume, 16 to 1048576 MiB (1024)", NULL, false, false},
     {"launcher", "LAUNCHER", "auto, namespace or microvm (AGENT_LAUNCHER, auto)", "auto|namespace|microvm", false,
      false},
+    {"kernel", "FILE", "kernel to boot instead of Debian's, by the launcher microvm (AGENT_KERNEL)", "<file>", false,
+     false},
     {"best-effort", NULL, "go on where this host cannot enforce a limit", NULL, false, false},
     {"env", "K=V", "variable of every command in the VM", NULL, false, true},
     {0},

@@ -80,7 +80,7 @@ static const char environment[] =
     ".TP\n\\fBAGENT_MODE\\fR\nhttp or server: plain agent behaves as agent serve.\n"
     ".TP\n\\fBAGENT_API_KEY\\fR\nKeys that agent serve demands, comma separated.\n"
     ".TP\n\\fBPORT\\fR\nPort of agent serve.\n"
-    ".TP\n\\fBAGENT_KERNEL\\fR\nA kernel for guests of the launcher microvm, with all that they need built in.\n"
+    ".TP\n\\fBAGENT_KERNEL\\fR\nA kernel for guests of the launcher microvm that were created without \\-\\-kernel.\n"
     ".TP\n\\fBAGENT_TEMPLATE_BUDGET\\fR\nMiB that booted machines of the launcher microvm may take, 4096 by default.\n"
     ".TP\n\\fBAGENT_LOG_LEVEL\\fR, \\fBAGENT_LOG_FILE\\fR\nAs \\-\\-log\\-level and \\-\\-log\\-file.\n";
 

@@ -30,7 +30,7 @@
 #include "guest/machine.h"
 #include "sandbox/sandbox.h"
 
-enum { MODULES_MAX = 32, MEM_MIB_LEAST = 16 };
+enum { MODULES_MAX = 32, MEM_MIB_LEAST = 16, PORT_TIMEOUT_MS = 20000 };
 
 struct boot {
     uint64_t mem_mib; /* of which the kernel has taken its part already: what is left to commands */
@@ -112,6 +112,8 @@ static int find_port(const struct boot *boot)
 /* The device tells its ports some time after it was found: waits for the node. */
 static int open_port(struct boot *boot)
 {
+    if (faccessat(boot->machine->sys_fd, "bus/virtio/drivers/virtio_console", F_OK, 0) < 0)
+        return -ENODEV; /* a kernel of the user's, without it. Nobody can hear of it, but that the machine ends */
     _cleanup_close_ int watch = inotify_init1(IN_CLOEXEC);
     if (watch < 0 || inotify_add_watch(watch, "/dev", IN_CREATE | IN_ATTRIB) < 0)
         return -errno;
@@ -120,8 +122,11 @@ static int open_port(struct boot *boot)
     while ((port = find_port(boot)) == -ENOENT || port == -ENXIO) {
         char events[4096];
         struct pollfd poller = {.fd = watch, .events = POLLIN};
-        if (poll(&poller, 1, port == -ENXIO ? 1 : -1) > 0 && read(watch, events, sizeof events) < 0)
+        int n = poll(&poller, 1, port == -ENXIO ? 1 : PORT_TIMEOUT_MS);
+        if (n > 0 && read(watch, events, sizeof events) < 0)
             return -errno;
+        if (n == 0 && port == -ENOENT)
+            return -ENODEV;
     }
     boot->control_fd = port;
     return port < 0 ? port : 0;

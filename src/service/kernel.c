@@ -42,16 +42,16 @@ static int copy_path(char to[ERA_PATH_MAX], const char *from, struct era_error *
                : era_error_set(err, ENAMETOOLONG, "vm_start_failed", "the state directory's path is too long");
 }
 
-/* AGENT_KERNEL: one of the user's own, with all that it needs built in; else Debian's. */
-static int find_kernel(struct era *era, char **ret_path, struct era_error *err)
+/* The VM's own (--kernel), or that of AGENT_KERNEL; else Debian's. */
+static int find_kernel(struct era *era, const struct era_vm_ask *ask, char **ret_path, struct era_error *err)
 {
-    const char *own = getenv("AGENT_KERNEL");
+    const char *own = ask->kernel[0] != '\0' ? ask->kernel : getenv("AGENT_KERNEL");
     if (own == NULL || own[0] == '\0')
         return era_image_store_kernel(era->images, false, ret_path, err);
     if (access(own, R_OK) < 0)
-        return era_error_set(err, errno, "file_not_found", "AGENT_KERNEL: %s: %s", own, strerror(errno));
+        return era_error_set(err, errno, "file_not_found", "the kernel %s: %s", own, strerror(errno));
     *ret_path = realpath(own, NULL);
-    return *ret_path == NULL ? era_error_errno(err, errno, "AGENT_KERNEL: %s", own) : 0;
+    return *ret_path == NULL ? era_error_errno(err, errno, "the kernel %s", own) : 0;
 }
 
 /* As launcher/microvm/template.h has it: .new-NAME is made by who holds NAME.lock. */
@@ -102,7 +102,7 @@ int kernel_prepare(struct era *era, const struct era_vm_ask *ask, const struct e
                    ? 0 /* which has no choice then */
                    : era_error_set(err, ENOENT, "launcher_unavailable",
                                    "the launcher microvm needs QEMU; install the package qemu-system-x86");
-    int r = find_kernel(era, &kernel, err);
+    int r = find_kernel(era, ask, &kernel, err);
     if (r >= 0)
         r = era_image_store_flatten(era->images, ask->image, &file, err);
     if (r >= 0 && (r = era_ensure_dir_at(AT_FDCWD, templates, 0700)) < 0)

@@ -14,7 +14,7 @@ static bool same_ask(const struct era_vm_ask *now, const struct era_vm_record *t
                 now->disk_mib == ask->disk_mib && now->pids == ask->pids && now->network == ask->network &&
                 now->launcher == ask->launcher && now->persist == ask->persist &&
                 now->best_effort == ask->best_effort && era_str_eq(now->image, ask->image) &&
-                now->env.count == ask->env.count;
+                era_str_eq(now->kernel, ask->kernel) && now->env.count == ask->env.count;
     if (now->volume[0] != '\0' && !era_str_eq(now->volume, ask->volume))
         same = false;
     if (now->volume[0] == '\0' && ask->volume[0] != '\0' && !era_str_eq(ask->volume, then->id))

@@ -38,6 +38,8 @@ int snapshot_file_write(int dirfd, const struct snapshot_facts *facts)
                   era_network_name(ask->network), "best_effort", ask->best_effort, "volume_bytes",
                   (json_int_t)facts->volume_bytes, "volume_changed_ns", (json_int_t)facts->volume_changed_ns,
                   "created_at_ns", (json_int_t)facts->created_at_ns);
+    if (json != NULL && ask->kernel[0] != '\0')
+        json_object_set_new(json, "kernel", json_string(ask->kernel));
     _cleanup_free_ char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
     int r = text == NULL ? -ENOMEM : write_environment(dirfd, &ask->env);
     return r < 0 ? r : era_write_file_atomic_at(dirfd, "snapshot.json", text, strlen(text), 0600);
@@ -65,6 +67,7 @@ static bool read_ask(const json_t *json, struct era_vm_ask *ask)
     const char *language = era_json_string(json, "language");
     const char *image = era_json_string(json, "image");
     const char *network = era_json_string(json, "network");
+    const char *kernel = era_json_string(json, "kernel");
     json_int_t format;
     json_int_t cpu_count;
     json_int_t mem_mib;
@@ -84,7 +87,8 @@ static bool read_ask(const json_t *json, struct era_vm_ask *ask)
     ask->pids = (uint32_t)pids;
     ask->launcher = ERA_LAUNCHER_MICROVM;
     ask->best_effort = json_is_true(json_object_get(json, "best_effort"));
-    return era_str_copy(ask->image, sizeof ask->image, image);
+    return era_str_copy(ask->image, sizeof ask->image, image) &&
+           (kernel == NULL || era_str_copy(ask->kernel, sizeof ask->kernel, kernel));
 }
 
 int snapshot_file_read(int dirfd, struct snapshot_facts *ret_facts)

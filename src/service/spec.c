@@ -147,6 +147,20 @@ int era_vm_spec_set_best_effort(struct era_vm_spec *spec, bool best_effort, stru
     return 0;
 }
 
+/* The name is made whole here: a VM is started again from elsewhere than where it was created. */
+int era_vm_spec_set_kernel(struct era_vm_spec *spec, const char *path, struct era_error *err)
+{
+    struct stat st;
+    _cleanup_free_ char *whole = realpath(path, NULL);
+    if (whole == NULL || access(whole, R_OK) < 0 || stat(whole, &st) < 0)
+        return era_error_set(err, errno, "file_not_found", "the kernel %s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return era_error_invalid(err, "kernel", "%s is no file", path);
+    if (!era_str_is_utf8(whole, strlen(whole)) || !era_str_copy(spec->ask.kernel, sizeof spec->ask.kernel, whole))
+        return era_error_invalid(err, "kernel", "a kernel's path is text of at most %d bytes", ERA_KERNEL_MAX - 1);
+    return 0;
+}
+
 int era_vm_spec_set_key(struct era_vm_spec *spec, const char *key, struct era_error *err)
 {
     if (key[0] == '\0' || !era_str_is_utf8(key, strlen(key)) || !era_str_copy(spec->key, sizeof spec->key, key))

@@ -80,7 +80,8 @@ static int take_snapshot(struct era *era, const struct era_vm_spec *spec, struct
     struct era_vm_ask usual;
     era_vm_ask_init(&usual, ask->language);
     if (ask->cpu_count != usual.cpu_count || ask->mem_mib != usual.mem_mib || ask->disk_mib != usual.disk_mib ||
-        ask->pids != usual.pids || ask->network != usual.network || ask->persist || spec->image_named)
+        ask->pids != usual.pids || ask->network != usual.network || ask->persist || spec->image_named ||
+        ask->kernel[0] != '\0')
         return era_error_invalid(err, "from",
                                  "a VM that is made from a snapshot is what its VM was: nothing but its "
                                  "environment can be given");
@@ -89,6 +90,17 @@ static int take_snapshot(struct era *era, const struct era_vm_spec *spec, struct
         if (env_set(&ask->env, spec->ask.env.items[i]) < 0)
             r = era_error_oom(err);
     return r;
+}
+
+/* Who brings a kernel asks for the launcher that has one. */
+static int take_kernel(struct era_vm_ask *ask, struct era_error *err)
+{
+    if (ask->kernel[0] == '\0')
+        return 0;
+    if (ask->launcher == ERA_LAUNCHER_NAMESPACE)
+        return era_error_invalid(err, "kernel", "guests of the launcher namespace have no kernel of their own");
+    ask->launcher = ERA_LAUNCHER_MICROVM;
+    return 0;
 }
 
 static int make_folder(struct era *era, const char *id, struct era_error *err)
@@ -211,6 +223,8 @@ int era_vm_create(struct era *era, const struct era_vm_spec *spec, struct era_vm
     _cleanup_(snapshot_close) struct snapshot from = {.volume_fd = -EBADF};
     int r = spec->from[0] != '\0' ? take_snapshot(era, spec, &record->ask, &from, err)
                                   : take_image(era, spec, &record->ask, err);
+    if (r >= 0)
+        r = take_kernel(&record->ask, err);
     if (r < 0) {
         era_vm_free(vm);
         return r;

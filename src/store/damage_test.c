@@ -67,7 +67,7 @@ static void newer_and_foreign_databases_are_left_alone(void **state)
     f->store = NULL;
     vandalise(f, "PRAGMA user_version=99");
     expect_open_fails(f, EPROTO, "state_too_new");
-    vandalise(f, "DROP TABLE creation_keys; ALTER TABLE vms DROP COLUMN paused;"
+    vandalise(f, "DROP TABLE creation_keys; ALTER TABLE vms DROP COLUMN paused; ALTER TABLE vms DROP COLUMN kernel;"
                  "PRAGMA user_version=1"); /* as the first version left it */
     open_store(f);
     struct era_vm_record record;

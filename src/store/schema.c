@@ -77,6 +77,9 @@ static const char *const migrations[] = {
 
     /* 3: VMs that stand still */
     "ALTER TABLE vms ADD COLUMN paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1));",
+
+    /* 4: kernels of the caller's own */
+    "ALTER TABLE vms ADD COLUMN kernel TEXT NOT NULL DEFAULT '' CHECK (kernel = '' OR kernel GLOB '/*');",
 };
 
 enum { VERSION = sizeof migrations / sizeof *migrations };

@@ -5,7 +5,7 @@
 /* In the order in which vms.c reads them. */
 #define VM_COLUMNS                                                                                                     \
     "vms.id, language, cpu_count, mem_mib, disk_mib, pids, network, asked_launcher, persist, best_effort, image, env," \
-    " launcher, status, uid_slot, unenforced, vms.created_at_ns, last_run_at_ns, paused, volumes.name"                 \
+    " launcher, status, uid_slot, unenforced, vms.created_at_ns, last_run_at_ns, paused, kernel, volumes.name"         \
     " FROM vms LEFT JOIN volumes ON volumes.vm_id = vms.id"
 
 /* In the order in which runs.c reads them. */
@@ -25,8 +25,8 @@ const char *const era_store_sql[ERA_SQL_COUNT] = {
     [ERA_SQL_VM_SLOTS] = "SELECT uid_slot FROM vms ORDER BY uid_slot",
     [ERA_SQL_VM_INSERT] =
         "INSERT INTO vms (id, language, cpu_count, mem_mib, disk_mib, pids, network, asked_launcher, persist,"
-        " best_effort, image, env, launcher, status, uid_slot, unenforced, created_at_ns, last_run_at_ns)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        " best_effort, image, env, launcher, status, uid_slot, unenforced, created_at_ns, last_run_at_ns, kernel)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
     [ERA_SQL_VM_GET] = "SELECT " VM_COLUMNS " WHERE vms.id = ?",
     [ERA_SQL_VM_LIST] = "SELECT " VM_COLUMNS " ORDER BY vms.created_at_ns, vms.id",
     [ERA_SQL_VM_PAGE] = "SELECT " VM_COLUMNS " WHERE (vms.created_at_ns, vms.id) > (?, ?)"

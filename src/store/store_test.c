@@ -36,6 +36,7 @@ static void a_vm_comes_back_as_it_was_put_in(void **state)
     in.ask.launcher = ERA_LAUNCHER_MICROVM;
     in.ask.persist = true;
     in.ask.best_effort = true;
+    era_str_copy(in.ask.kernel, sizeof in.ask.kernel, "/boot/vmlinuz");
     in.launcher = ERA_LAUNCHER_MICROVM;
     era_str_copy(in.ask.image, sizeof in.ask.image, "localhost:5000/x:1");
     era_str_copy(in.ask.volume, sizeof in.ask.volume, "cache");
@@ -58,6 +59,7 @@ static void a_vm_comes_back_as_it_was_put_in(void **state)
     assert_int_equal(out.ask.launcher, ERA_LAUNCHER_MICROVM);
     assert_true(out.ask.persist);
     assert_true(out.ask.best_effort);
+    assert_string_equal(out.ask.kernel, "/boot/vmlinuz");
     assert_string_equal(out.ask.image, in.ask.image);
     assert_string_equal(out.ask.volume, "cache");
     assert_int_equal(out.ask.env.count, 2);

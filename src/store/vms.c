@@ -119,6 +119,7 @@ static int read_record(struct era_store *store, sqlite3_stmt *stmt, struct era_v
     record->created_at_ns = era_row_int(&row, 1, INT64_MAX);
     record->last_run_at_ns = era_row_int(&row, 0, INT64_MAX);
     record->paused = era_row_int(&row, 0, 1) != 0;
+    era_row_text(&row, ask->kernel, sizeof ask->kernel);
     if (!era_row_is_null(&row))
         era_row_text(&row, ask->volume, sizeof ask->volume);
 
@@ -159,6 +160,7 @@ static int insert_row(struct era_store *store, const struct era_vm_record *recor
     era_bind_text(&to, record->unenforced);
     era_bind_int(&to, record->created_at_ns);
     era_bind_int(&to, record->last_run_at_ns);
+    era_bind_text(&to, ask->kernel);
     if (to.rc != SQLITE_OK)
         return era_store_fail(store, to.rc, err);
     int changes = 0;

@@ -61,6 +61,7 @@ enum {
     ERA_REFERENCE_MAX = 256,     /* an image reference, with the NUL */
     ERA_DIGEST_MAX = 7 + 64 + 1, /* "sha256:<hex>" */
     ERA_UNENFORCED_MAX = 64,     /* "memory,cpu,pids,disk", with the NUL */
+    ERA_KERNEL_MAX = 256,        /* a kernel's path on the host, with the NUL */
 };
 
 /* Limits of what may be asked for; inclusive. */
@@ -101,8 +102,9 @@ struct era_vm_ask {
     bool persist;
     bool best_effort;
     char image[ERA_REFERENCE_MAX];
-    char volume[ERA_NAME_MAX]; /* "" : none named */
-    struct era_strv env;       /* "KEY=VALUE" */
+    char volume[ERA_NAME_MAX];   /* "" : none named */
+    char kernel[ERA_KERNEL_MAX]; /* a kernel of the caller's own, an absolute path; "": none */
+    struct era_strv env;         /* "KEY=VALUE" */
 };
 
 /* The defaults for a language. */

@@ -15,7 +15,7 @@
 #include "launcher/microvm/internal.h"
 #include "wire/message.h"
 
-enum { EMULATED_BOOT_MS = 120000, KVM_BOOT_MS = 4000, SAVE_MS = 60000, MEASURE_MS = 50 };
+enum { EMULATED_BOOT_MS = 120000, KVM_BOOT_MS = 4000, SAVE_MS = 60000, MEASURE_MS = 50, WORD_MS = 15000 };
 
 #if defined(__x86_64__)
 struct instant {
@@ -83,7 +83,14 @@ static int take_event(struct qemu *qemu, struct era_error *err)
     return 0;
 }
 
-static int await_ready(struct qemu *qemu, int caller_fd, int timeout_ms, struct era_error *err)
+/* Who asked gives up when he hears nothing for long: see LAUNCH_TIMEOUT_MS of service/shim.c. */
+static void say_still_booting(const struct era_guest_config *config)
+{
+    if (config->progress != NULL)
+        config->progress(config->progress_userdata, "still booting");
+}
+
+static int await_ready(struct qemu *qemu, const struct era_guest_config *config, int timeout_ms, struct era_error *err)
 {
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
     struct era_buffer in = {0};
@@ -91,12 +98,14 @@ static int await_ready(struct qemu *qemu, int caller_fd, int timeout_ms, struct 
     while (r == 0) {
         struct pollfd fds[] = {{.fd = qemu->control_fd, .events = POLLIN},
                                {.fd = qemu->monitor_fd, .events = POLLIN},
-                               {.fd = caller_fd, .events = POLLRDHUP}};
+                               {.fd = config->caller_fd, .events = POLLRDHUP}};
         int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
-        int n = left_ms <= 0 ? 0 : poll(fds, 3, (int)left_ms);
+        int n = left_ms <= 0 ? 0 : poll(fds, 3, (int)(left_ms < WORD_MS ? left_ms : WORD_MS));
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
+        if (n == 0 && left_ms > WORD_MS)
+            say_still_booting(config);
+        else if (n <= 0)
             r = era_error_set(err, ETIMEDOUT, "vm_start_failed", "the guest's kernel did not come up within %d s",
                               timeout_ms / 1000);
         else if (fds[2].revents != 0)
@@ -150,7 +159,7 @@ int boot_and_save(const struct qemu_start *start, int state_fd, struct era_error
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
     r = monitor_ask(&qemu, "qmp_capabilities", NULL, deadline_ns, err);
     if (r >= 0)
-        r = await_ready(&qemu, start->config->caller_fd, timeout_ms, err);
+        r = await_ready(&qemu, start->config, timeout_ms, err);
     ERA_POINT("template.booted");
     if (r >= 0)
         r = save(&qemu, state_fd, err);

@@ -35,6 +35,17 @@ static int append_file(char *to, size_t size, const char *name, const char *path
                           (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
 }
 
+/* Those beside it, when there are any. */
+static int append_modules(char *to, size_t size, const char *kernel_file)
+{
+    char path[ERA_PATH_MAX];
+    const char *slash = strrchr(kernel_file, '/');
+    if (slash == NULL || era_str_format(path, sizeof path, "%.*s/modules", (int)(slash - kernel_file), kernel_file) < 0)
+        return -ENAMETOOLONG;
+    int r = append_file(to, size, "modules", path);
+    return r == -ENOENT ? 0 : r;
+}
+
 /* The processor's name: a saved machine goes on only on its like. */
 static void read_processor(char to[128])
 {
@@ -64,6 +75,8 @@ int template_key(const struct era_guest_config *config, const struct machine_spe
                        spec->mem_mib, spec->network, spec->warm != NULL ? spec->warm : "");
     if (r >= 0)
         r = append_file(key.text, sizeof key.text, "kernel", kernel_file);
+    if (r >= 0)
+        r = append_modules(key.text, sizeof key.text, kernel_file);
     /* The machine remembers where in this very file things are. */
     if (r >= 0)
         r = append_file(key.text, sizeof key.text, "disk", config->image_file);

@@ -77,8 +77,8 @@ static enum kvm_verdict try(int templates_fd, const struct era_guest_config *con
         write_verdict(templates_fd, usable, "the guest's kernel booted");
         return KVM_USABLE;
     }
-    /* A full disk, say, tells nothing of KVM. */
-    if (era_error_is(&err, "vm_start_failed"))
+    /* A full disk, say, tells nothing of KVM, nor does a kernel that may boot nowhere. */
+    if (era_error_is(&err, "vm_start_failed") && !template_kernel_is_own(config))
         write_verdict(templates_fd, unusable, err.message);
     return KVM_UNUSABLE;
 }

@@ -147,13 +147,42 @@ struct making {
     const struct cgroup *cgroup;
 };
 
+bool template_kernel_is_own(const struct era_guest_config *config)
+{
+    struct stat st;
+    return stat(config->kernel_path, &st) == 0 && !S_ISDIR(st.st_mode);
+}
+
+/* The kernel itself; in its folder lie modules/00, modules/01, … when it needs any. */
+static int find_kernel(const struct era_guest_config *config, char to[ERA_PATH_MAX])
+{
+    return era_str_format(to, ERA_PATH_MAX, "%s%s", config->kernel_path,
+                          template_kernel_is_own(config) ? "" : "/vmlinuz");
+}
+
+static int explain_own_kernel(int r, struct era_error *err)
+{
+    if (err == NULL || !era_error_is(err, "vm_start_failed"))
+        return r;
+    const struct era_error why = *err;
+    return era_error_set(
+        err, -r, "vm_start_failed",
+        "%s; this kernel needs %s built in, or their modules beside it as modules/00, modules/01 and so on",
+        why.message, "virtio-mmio, -blk, -console, -net, EROFS and overlayfs");
+}
+
 /* Boots the machine with its files in this folder. */
 static int fill(const struct making *making, int dirfd, struct era_error *err)
 {
     const struct era_guest_config *config = making->config;
-    _cleanup_close_ int kernel_dir = open(config->kernel_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    _cleanup_close_ int kernel = kernel_dir < 0 ? open(config->kernel_path, O_RDONLY | O_CLOEXEC)
-                                                : openat(kernel_dir, "vmlinuz", O_RDONLY | O_CLOEXEC);
+    char kernel_file[ERA_PATH_MAX];
+    int r = find_kernel(config, kernel_file);
+    if (r < 0)
+        return era_error_errno(err, -r, "cannot open what a template is made of");
+    _cleanup_close_ int kernel = open(kernel_file, O_RDONLY | O_CLOEXEC);
+    *strrchr(kernel_file, '/') = '\0';
+    _cleanup_close_ int kernel_dir =
+        open(kernel_file[0] != '\0' ? kernel_file : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     _cleanup_close_ int image = open(config->image_file, O_RDONLY | O_CLOEXEC);
     _cleanup_close_ int memory = openat(dirfd, "memory", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     _cleanup_close_ int state = openat(dirfd, "state", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -179,7 +208,8 @@ static int fill(const struct making *making, int dirfd, struct era_error *err)
                                      .kernel_fd = kernel,
                                      .initramfs_fd = initramfs};
     const struct qemu_start start = {.config = config, .spec = &spec, .files = &files, .cgroup = making->cgroup};
-    return boot_and_save(&start, state, err);
+    r = boot_and_save(&start, state, err);
+    return r < 0 && template_kernel_is_own(config) ? explain_own_kernel(r, err) : r;
 }
 
 /* In .new-<name>, which it opens, empty. We are the maker: what is left of an earlier try is nobody's. */
@@ -271,9 +301,7 @@ int template_key_of(const struct era_guest_config *config, const struct machine_
                     struct template_key *ret_key, struct era_error *err)
 {
     char kernel_file[ERA_PATH_MAX];
-    struct stat st;
-    bool folder = stat(config->kernel_path, &st) == 0 && S_ISDIR(st.st_mode);
-    int r = era_str_format(kernel_file, sizeof kernel_file, "%s%s", config->kernel_path, folder ? "/vmlinuz" : "");
+    int r = find_kernel(config, kernel_file);
     if (r >= 0)
         r = template_key(config, spec, kernel_file, ret_key);
     return r < 0 ? era_error_errno(err, -r, "cannot find what a template is made of") : 0;

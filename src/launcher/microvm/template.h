@@ -33,6 +33,9 @@ int template_key(const struct era_guest_config *config, const struct machine_spe
 int template_key_of(const struct era_guest_config *config, const struct machine_spec *spec,
                     struct template_key *ret_key, struct era_error *err);
 
+/* Whether the kernel is one of the user's own: a file, and not the folder with Debian's. */
+bool template_kernel_is_own(const struct era_guest_config *config);
+
 /* A template in use; all owned. */
 struct template
 {
