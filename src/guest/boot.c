@@ -240,6 +240,26 @@ static int promise_memory(struct boot *boot)
     return fd < 0 ? -errno : era_write_full(fd, "1", 1);
 }
 
+/*
+ * A guest that is short of memory could go on for minutes, throwing its programs' pages out and reading them again
+ * from the image. The kernel's multi-generational LRU (Documentation/admin-guide/mm/multigen_lru.rst) ends a process
+ * instead, when what was in use during the last second does not fit. A kernel without it does what it can.
+ */
+static int forbid_thrashing(struct boot *boot)
+{
+    static const struct {
+        const char *path;
+        const char *value;
+    } settings[] = {{"kernel/mm/lru_gen/enabled", "y"}, {"kernel/mm/lru_gen/min_ttl_ms", "1000"}};
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        _cleanup_close_ int fd = openat(boot->machine->sys_fd, settings[i].path, O_WRONLY | O_CLOEXEC);
+        int r = fd < 0 ? -errno : era_write_full(fd, settings[i].value, strlen(settings[i].value));
+        if (r < 0 && r != -ENOENT)
+            return r;
+    }
+    return 0;
+}
+
 /* The initramfs cannot be unmounted; it is covered, and empty. */
 static int enter_root(struct boot *boot)
 {
@@ -294,6 +314,7 @@ static const struct {
     {"machine id", make_machine_id},
     {"control group", make_group},
     {"memory", promise_memory},
+    {"shortage of memory", forbid_thrashing},
     {"loopback", raise_loopback},
     {"entering the root", enter_root},
     {"warming up", warm_up},

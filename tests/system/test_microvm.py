@@ -239,3 +239,17 @@ def test_a_kernel_of_ones_own(agent: Agent, machine: Machine, tmp_path: pathlib.
     assert (verdict.read_text() if verdict.exists() else None) == known
     assert agent.run(*create, "--launcher", "namespace").error()["field"] == "kernel"
     assert agent.run(*create, "--from", "x").code == 2
+
+
+def test_want_of_memory_ends_a_command_at_once(agent: Agent) -> None:
+    """The smallest guest, too: it does not throw its programs out and read them again until the time is up."""
+    small = Machine(agent, "--mem", "96")
+    try:
+        told = agent.run("vm", "run", "--vm", small.id, "--cmd", "python3 -c 'bytearray(200 << 20)'").json()
+        assert told["verdict"] == "oom_killed"
+        assert small.sh("python3 -c 'print(42)'") == "42\n"
+    finally:
+        small.clean()
+    for language, mem in (("python", "95"), ("node", "127")):
+        words = ("vm", "create", "--language", language, "--launcher", "microvm", "--mem", mem)
+        assert agent.run(*words).error()["field"] == "mem"

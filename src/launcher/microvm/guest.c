@@ -20,7 +20,7 @@
 #include "launcher/namespace/internal.h"
 
 /* What a QEMU needs beside its guest's memory, and threads of a QEMU beside those that are its processors. */
-enum { QEMU_OVERHEAD_MIB = 192, QEMU_THREADS = 64, RESUME_MS = 30000, MEM_MIB_LEAST = 96 };
+enum { QEMU_OVERHEAD_MIB = 192, QEMU_THREADS = 64, RESUME_MS = 30000 };
 
 struct microvm_guest {
     struct era_guest head;
@@ -149,6 +149,12 @@ static const char *interpreter_of(const char *id)
     return era_str_starts_with(id, "python-") ? "python3" : era_str_starts_with(id, "node-") ? "node" : NULL;
 }
 
+/* With less the kernel ends an interpreter that has done nothing, or would throw its pages out again and again. */
+static uint32_t least_mem_mib(const char *id)
+{
+    return era_str_starts_with(id, "node-") ? 128 : 96;
+}
+
 static struct machine_spec describe(const struct era_guest_config *config)
 {
     return (struct machine_spec){.cpu_count = config->cpu_count,
@@ -228,9 +234,9 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     if (config->volume_path != NULL && config->volume_kind != ERA_VOLUME_EXT4)
         return era_error_set(err, ENOTSUP, "volume_failed",
                              "the volume is a folder, and a guest with a kernel of its own takes a disk only");
-    if (config->mem_mib < MEM_MIB_LEAST)
-        return era_error_invalid(err, "mem", "a guest with a kernel of its own needs at least %d MiB of memory",
-                                 MEM_MIB_LEAST);
+    if (config->mem_mib < least_mem_mib(config->id))
+        return era_error_invalid(err, "mem", "a guest with a kernel of its own needs at least %u MiB of memory",
+                                 least_mem_mib(config->id));
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->qemu = (struct qemu){.pid_fd = -EBADF, .control_fd = -EBADF, .monitor_fd = -EBADF, .words_fd = -EBADF};
     guest->volume_fd = guest->template_fd = guest->memory_fd = guest->wire_fd = guest->pasta_fd = guest->passt_fd =
@@ -263,8 +269,8 @@ static bool proven(const struct era_guest_config *config)
 {
     struct machine_spec spec = describe(config);
     bool folder = config->volume_path != NULL && config->volume_kind != ERA_VOLUME_EXT4;
-    return qemu_find() != NULL && config->kernel_path != NULL && !folder && config->mem_mib >= MEM_MIB_LEAST &&
-           kvm_usable(config, &spec, NULL);
+    return qemu_find() != NULL && config->kernel_path != NULL && !folder &&
+           config->mem_mib >= least_mem_mib(config->id) && kvm_usable(config, &spec, NULL);
 }
 
 const struct era_launcher era_microvm_launcher = {
