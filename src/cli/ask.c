@@ -59,9 +59,23 @@ static int fill_vm(const struct invocation *invocation, struct era_vm_spec *spec
     return r;
 }
 
-int ask_vm(const struct invocation *invocation, struct era_vm_spec **ret_spec, struct era_error *err)
+int ask_vm_of(const struct invocation *invocation, const char *language, struct era_vm_spec **ret_spec,
+              struct era_error *err)
 {
     struct era_vm_spec *spec = NULL;
+    int r = era_vm_spec_new(language, &spec, err);
+    if (r >= 0)
+        r = fill_vm(invocation, spec, err);
+    if (r < 0) {
+        era_vm_spec_free(spec);
+        return r;
+    }
+    *ret_spec = spec;
+    return 0;
+}
+
+int ask_vm(const struct invocation *invocation, struct era_vm_spec **ret_spec, struct era_error *err)
+{
     const char *language = option_value(invocation, "language");
     bool from = option_given(invocation, "from");
     if ((language == NULL) != from) {
@@ -72,15 +86,7 @@ int ask_vm(const struct invocation *invocation, struct era_vm_spec **ret_spec, s
         return wrong;
     }
     /* Of a snapshot it is the snapshot's, whatever is said here. */
-    int r = era_vm_spec_new(language != NULL ? language : "python", &spec, err);
-    if (r >= 0)
-        r = fill_vm(invocation, spec, err);
-    if (r < 0) {
-        era_vm_spec_free(spec);
-        return r;
-    }
-    *ret_spec = spec;
-    return 0;
+    return ask_vm_of(invocation, language != NULL ? language : "python", ret_spec, err);
 }
 
 static int fill_run(const struct invocation *invocation, struct era_run_spec *spec, struct era_error *err)

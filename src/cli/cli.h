@@ -178,6 +178,9 @@ int live_pending_signal(int signal_fd);
 extern const struct option create_options[];
 extern const struct option run_options[];
 int ask_vm(const struct invocation *invocation, struct era_vm_spec **ret_spec, struct era_error *err);
+/* The same of a language that is named otherwise than by --language. */
+int ask_vm_of(const struct invocation *invocation, const char *language, struct era_vm_spec **ret_spec,
+              struct era_error *err);
 /* The run that --cmd or "-- ARGV" asks for, with the run options that the command has. */
 int ask_run(const struct invocation *invocation, struct era_run_spec **ret_spec, struct era_error *err);
 

@@ -113,6 +113,11 @@ static const struct option clean_options[] = {
 
 static const struct option build_options[] = {
     {"rebuild", NULL, "build anew when it is there", NULL, false, false},
+    {"template", NULL, "also boot the machine that VMs of the launcher microvm are copied from", NULL, false, false},
+    {"cpu", "N", "with --template: of VMs with as many CPUs (1)", NULL, false, false},
+    {"mem", "MIB", "with --template: of VMs with as much memory (256)", NULL, false, false},
+    {"network", "MODE", "with --template: of VMs with this network (none)", "none|allow_all", false, false},
+    {"kernel", "FILE", "with --template: of VMs with this kernel (AGENT_KERNEL)", "<file>", false, false},
     {0},
 };
 

@@ -14,14 +14,55 @@ static int finish(const struct invocation *invocation, struct era *era, int r, c
     return status;
 }
 
+/* What a VM needs to be a copy: asked for before the image is built, so that a wrong word costs no build. */
+static int ask_template(const struct invocation *invocation, struct era_vm_spec **ret_spec, struct era_error *err)
+{
+    static const char *const of_template[] = {"cpu", "mem", "network", "kernel"};
+    if (!option_given(invocation, "template")) {
+        for (size_t i = 0; i < sizeof of_template / sizeof of_template[0]; i++)
+            if (option_given(invocation, of_template[i]))
+                return era_error_invalid(err, of_template[i], "--%s goes with --template", of_template[i]);
+        return 0;
+    }
+    struct era_vm_spec *spec = NULL;
+    int r = ask_vm_of(invocation, invocation->positionals[0], &spec, err);
+    if (r >= 0)
+        r = era_vm_spec_set_launcher(spec, "microvm", err);
+    if (r >= 0)
+        r = era_vm_spec_set_temporary(spec, true, err);
+    if (r < 0) {
+        era_vm_spec_free(spec);
+        return r;
+    }
+    *ret_spec = spec;
+    return 0;
+}
+
+/* The first copy has it made; and shows that it can be copied. */
+static int make_template(struct era *era, const struct era_vm_spec *spec, struct era_error *err)
+{
+    struct era_vm *vm = NULL;
+    int r = era_vm_create(era, spec, &vm, err);
+    if (r >= 0)
+        r = era_vm_clean(era, era_vm_id(vm), false, err);
+    era_vm_free(vm);
+    return r;
+}
+
 int image_build(const struct invocation *invocation)
 {
     struct era_error err = {0};
     struct era *era = NULL;
     struct era_image *image = NULL;
-    int r = session_open(invocation, &era, &err);
+    struct era_vm_spec *spec = NULL;
+    int r = ask_template(invocation, &spec, &err);
+    if (r >= 0)
+        r = session_open(invocation, &era, &err);
     if (r >= 0)
         r = era_image_build(era, invocation->positionals[0], option_given(invocation, "rebuild"), &image, &err);
+    if (r >= 0 && spec != NULL)
+        r = make_template(era, spec, &err);
+    era_vm_spec_free(spec);
     return finish(invocation, era, r, &err, image, "image built");
 }
 

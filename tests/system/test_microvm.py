@@ -253,3 +253,18 @@ def test_want_of_memory_ends_a_command_at_once(agent: Agent) -> None:
     for language, mem in (("python", "95"), ("node", "127")):
         words = ("vm", "create", "--language", language, "--launcher", "microvm", "--mem", mem)
         assert agent.run(*words).error()["field"] == "mem"
+
+
+def test_a_template_can_be_made_ahead(agent: Agent) -> None:
+    """By image build, of the machine that is asked for; then the first VM of its kind is a copy. It leaves no VM."""
+    before = set(templates_of(agent))
+    build = ("image", "build", "python", "--template", "--mem", "112")
+    assert agent.run(*build, check=True, timeout=300).json()["message"] == "image built"
+    (made,) = set(templates_of(agent)) - before
+    first = os.stat(agent.state / "templates" / made).st_ino
+    assert agent.run("vm", "list", "--all", "-q", check=True).text == ""
+    Machine(agent, "--mem", "112").clean()
+    assert set(templates_of(agent)) - before == {made}
+    assert os.stat(agent.state / "templates" / made).st_ino == first
+    wrong = agent.run("image", "build", "python", "--mem", "112").error()
+    assert wrong["code"] == "invalid_argument" and wrong["field"] == "mem"
