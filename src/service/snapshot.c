@@ -109,6 +109,19 @@ static int save(struct era *era, const char *id, int folder, int all, const char
     return r;
 }
 
+/* To the disk, for a snapshot outlives the host's power. A fork's VMs do not, and nor need what they came from. */
+static int bring_to_disk(int all, const char *name, struct era_error *err)
+{
+    static const char *const files[] = {"memory", "state", "volume.img"};
+    _cleanup_close_ int dirfd = openat(all, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    bool failed = dirfd < 0;
+    for (size_t i = 0; !failed && i < sizeof files / sizeof files[0]; i++) {
+        _cleanup_close_ int fd = openat(dirfd, files[i], O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        failed = fd < 0 ? errno != ENOENT : fsync(fd) < 0;
+    }
+    return failed || fsync(dirfd) < 0 ? fail(err, -errno, "bring the snapshot to the disk") : 0;
+}
+
 int era_vm_snapshot(struct era *era, const char *id, const char *name, struct era_error *err)
 {
     char temporary[FOLDER_MAX];
@@ -128,12 +141,13 @@ int era_vm_snapshot(struct era *era, const char *id, const char *name, struct er
     if (r < 0)
         return r;
     ERA_POINT("snapshot.described");
-    if (renameat2(all, temporary, all, name, RENAME_NOREPLACE) < 0) {
+    r = bring_to_disk(all, temporary, err);
+    if (r >= 0 && renameat2(all, temporary, all, name, RENAME_NOREPLACE) < 0)
         r = errno == EEXIST
                 ? era_error_set(err, EEXIST, "snapshot_exists", "there is a snapshot named %s already", name)
                 : fail(err, -errno, "name the snapshot");
+    if (r < 0)
         (void)era_remove_tree_at(all, temporary);
-    }
     ERA_POINT("snapshot.named");
     return r;
 }

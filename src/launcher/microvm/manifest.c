@@ -49,11 +49,16 @@ int manifest_write(int dirfd, const struct template_key *key)
     char text[MANIFEST_MAX];
     _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
     int r = open_files(dirfd, &template);
-    if (r >= 0 && (fsync(template.memory_fd) < 0 || fsync(template.state_fd) < 0))
-        r = -errno;
     if (r >= 0)
         r = describe(template.memory_fd, template.state_fd, key, text);
     return r < 0 ? r : era_write_file_atomic_at(dirfd, "manifest", text, strlen(text), 0600);
+}
+
+int manifest_sync(int dirfd)
+{
+    _cleanup_(template_close) struct template template = {-EBADF, -EBADF, -EBADF};
+    int r = open_files(dirfd, &template);
+    return r < 0 ? r : fsync(template.memory_fd) < 0 || fsync(template.state_fd) < 0 ? -errno : 0;
 }
 
 int manifest_check(int dirfd, const struct template_key *key, struct template *ret_template)

@@ -238,7 +238,7 @@ static int make_once(const struct making *making, int templates_fd, const char *
     if (dirfd < 0)
         return era_error_errno(err, -dirfd, "cannot make a template");
     int r = fill(making, dirfd, err);
-    if (r >= 0 && (r = manifest_write(dirfd, making->key)) < 0)
+    if (r >= 0 && ((r = manifest_sync(dirfd)) < 0 || (r = manifest_write(dirfd, making->key)) < 0))
         r = era_error_set(err, -r, "vm_start_failed", "cannot save a template: %s", strerror(-r));
     return r < 0 ? explain(dirfd, r, err) : 0;
 }

@@ -47,6 +47,8 @@ struct template
 void template_close(struct template *template);
 
 /* manifest.c: writes what is in the folder; opens it when it is what was written. -EBADMSG: it is not. */
+/* manifest_sync() brings the files to the disk first, where they are to outlive a host that loses its power. */
+int manifest_sync(int dirfd);
 int manifest_write(int dirfd, const struct template_key *key);
 int manifest_check(int dirfd, const struct template_key *key, struct template *ret_template);
 
