@@ -26,7 +26,8 @@ enum {
     CHILD_IMAGE = 5,
     HIGH_FD = 10,
     STOP_SLACK_MS = 10000,
-    LAUNCH_TIMEOUT_MS = 45000, /* the shim itself gives a guest 30 s */
+    LAUNCH_TIMEOUT_MS = 45000,     /* the shim itself gives a guest 30 s */
+    TOLD_STEP_TIMEOUT_MS = 300000, /* of what takes long, and is told: 120 s to boot a machine, 60 s to save it */
     START_STACK_BYTES = 64 << 10
 };
 
@@ -200,7 +201,7 @@ static int read_answer(const struct era *era, int fd, struct era_launched *ret_l
             break;
         tell_progress(era, &frame);
         era_buffer_consume(&in, (size_t)taken);
-        deadline_ns = era_clock_monotonic_ns() + (int64_t)LAUNCH_TIMEOUT_MS * 1000000; /* of each step */
+        deadline_ns = era_clock_monotonic_ns() + (int64_t)TOLD_STEP_TIMEOUT_MS * 1000000;
     }
     int r;
     struct era_error told;
