@@ -276,6 +276,7 @@ static bool proven(const struct era_guest_config *config)
 const struct era_launcher era_microvm_launcher = {
     .kind = ERA_LAUNCHER_MICROVM,
     .start = start,
+    .confine = seccomp_confine_keeper,
     .sweep = sweep,
     .proven = proven,
     .probe = microvm_probe,

@@ -5,6 +5,7 @@
  * arrays on stdout.
  */
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -118,6 +119,9 @@ static scmp_filter_ctx keeper_filter(void)
 {
     scmp_filter_ctx filter = new_filter(SCMP_ACT_ERRNO(EPERM));
     add_all(filter, SCMP_ACT_ALLOW, keeper_allowed, COUNT(keeper_allowed));
+    /* A snapshot shares the blocks of what it is a copy of, where the file system can. */
+    const struct scmp_arg_cmp clones = SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, FICLONE);
+    check(seccomp_rule_add(filter, SCMP_ACT_ALLOW, resolve("ioctl"), 1, clones), "ioctl");
     return filter;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * seccomp_keeper.h - which system calls the shim of a namespace guest may use
+ * seccomp_keeper.h - which system calls the shim of a guest may use
  * from the moment on that its guest runs. It parses what a guest says: should
  * that be its undoing, there is no program that it could start, no socket that
  * it could open, and nothing that it could trace, mount or map ids with.
