@@ -28,6 +28,7 @@ BUILD = pathlib.Path(os.environ.get("AGENT_BUILD_DIR", ROOT / "build"))
 EMULATED = bool(os.environ.get("AGENT_TEST_MACHINE"))
 MICROVM = os.environ.get("AGENT_TEST_LAUNCHER") == "microvm"
 LEAST_MEM = "96" if MICROVM else "64"  # for a VM that does next to nothing: a kernel of its own needs more
+SLOW = 10 if MICROVM else 1  # times that a command may take longer than in the host's kernel
 STATE = pathlib.Path(os.environ.get("AGENT_TEST_STATE_DIR", ROOT / ".cache" / "test-state"))
 
 

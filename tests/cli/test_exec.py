@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 
-from tests.conftest import Agent, eventually
+from tests.conftest import SLOW, Agent, eventually
 
 DAEMON = """
 import os, signal, sys, time
@@ -132,7 +132,7 @@ def test_a_timeout_kills_all_that_the_command_began(agent: Agent, vm: str, how: 
         "stopped": "python3 /tmp/daemon.py stop; until [ -s /tmp/daemon ]; do sleep 0.01; done;",
         "holding": "trap '' TERM; (sleep 7654 & sleep 7654 &); ",
     }[how]
-    result = agent.run("vm", "exec", "--vm", vm, "--timeout", "1", "--cmd", f"{begin} echo begun; sleep 7654")
+    result = agent.run("vm", "exec", "--vm", vm, "--timeout", str(SLOW), "--cmd", f"{begin} echo begun; sleep 7654")
     assert (result.code, result.stdout) == (124, b"begun\n"), result
     left = commands_of(agent, vm)
     assert "7654" not in left and "daemon.py" not in left, left
@@ -140,7 +140,7 @@ def test_a_timeout_kills_all_that_the_command_began(agent: Agent, vm: str, how: 
 
 def test_a_run_that_timed_out_says_so(agent: Agent, vm: str) -> None:
     """What it wrote until then is kept."""
-    result = agent.run("vm", "run", "--vm", vm, "--timeout", "0.5", "--cmd", "echo begun; sleep 1000")
+    result = agent.run("vm", "run", "--vm", vm, "--timeout", str(SLOW / 2), "--cmd", "echo begun; sleep 1000")
     shown = result.json()
     assert (result.code, shown["verdict"], shown["timed_out"], shown["exit_code"]) == (124, "timed_out", True, 124)
     assert agent.run("vm", "logs", "--vm", vm, check=True).text == "begun\n"
@@ -245,7 +245,7 @@ def unread(fd: int) -> int:
 
 def test_a_slow_reader_costs_no_memory(agent: Agent, vm: str) -> None:
     """100 MB wait in the guest, not in us."""
-    run = agent.start("vm", "exec", "--vm", vm, "--cmd", "head -c 100000000 /dev/zero", stdout=subprocess.PIPE)
+    run = agent.start("vm", "exec", "--vm", vm, "--timeout", "110", "--cmd", "head -c 100000000 /dev/zero", stdout=subprocess.PIPE)
     assert run.stdout is not None
     limit = 400 << 10 if os.environ.get("AGENT_SANITIZED") else 32 << 10
     got = 0

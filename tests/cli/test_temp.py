@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from tests.conftest import Agent, eventually, loop_devices_of, processes_of
+from tests.conftest import SLOW, Agent, eventually, loop_devices_of, processes_of
 
 TEMP = ("vm", "temp", "--language", "python")
 
@@ -34,7 +34,7 @@ def test_temp_prints_the_command_and_leaves_nothing(agent: Agent, end: str, code
 
 def test_temp_that_times_out(agent: Agent) -> None:
     """124, and what it printed."""
-    result = agent.run(*TEMP, "--timeout", "0.5", "--cmd", "echo begun; sleep 1000")
+    result = agent.run(*TEMP, "--timeout", str(SLOW / 2), "--cmd", "echo begun; sleep 1000")
     assert (result.code, result.stdout, result.stderr) == (124, b"begun\n", b"")
     nothing_is_left(agent)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import pathlib
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import STATE, Agent, eventually, link_images
+from tests.conftest import LEAST_MEM, STATE, Agent, eventually, link_images
 from tests.crash.host import Host
 from tests.crash.test_places import came_to_rest, recovers, stand
 from tests.crash.ways import CREATE, Passage, machine_places
@@ -114,3 +115,24 @@ def test_a_disk_that_is_full_when_a_template_is_made(host: Host, size_mib: int) 
         subprocess.run(["umount", str(folder)], check=True)
         shutil.rmtree(aside)
     recovers(host)
+
+
+def test_two_hundred_creates_and_cleans_side_by_side(host: Host) -> None:
+    """Eight at a time, some with a volume or a network, some stopped or forked before: nothing of any is left."""
+    def live(number: int) -> None:
+        more = {0: ("--persist", "--disk", "16"), 1: ("--network", "allow_all")}.get(number % 4, ())
+        vms = [host.agent.create("--mem", LEAST_MEM, *more)]
+        if number % 16 == 2:
+            vms += [str(one["id"]) for one in host.agent.run("vm", "fork", "--vm", vms[0], check=True).lines()]
+        for vm in vms:
+            assert host.agent.sh(vm, "echo here").text == "here\n"
+            if number % 8 == 3:
+                host.agent.run("vm", "stop", "--vm", vm, check=True)
+            host.agent.run("vm", "clean", "--vm", vm, check=True)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(live, range(200)))
+    assert host.check() == {}
+    assert os.listdir(host.state / "volumes") == [] and os.listdir(host.state / "snapshots") == []
+    host.works()
+    host.cleans_up()

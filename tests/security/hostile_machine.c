@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -48,7 +49,7 @@ int machine_open(void)
     load_modules();
     int port;
     while ((port = find_port()) < 0)
-        usleep(1000);
+        poll(NULL, 0, 1);
     return port;
 }
 

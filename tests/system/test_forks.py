@@ -163,6 +163,34 @@ def test_a_run_under_way_goes_on_in_the_background(agent: Agent, forks: list[str
     assert run.communicate(timeout=60)[0] == b"said\n" and run.returncode == 0
 
 
+NODE = """
+const fs = require("fs"), os = require("os"), crypto = require("crypto");
+let count = 0;
+setInterval(() => {
+  const cards = Object.values(os.networkInterfaces()).flat().filter((card) => !card.internal && card.family === "IPv4");
+  const told = [++count, crypto.randomUUID(), cards[0].mac, cards[0].address, fs.readFileSync("persist/file", "utf8").trim()];
+  fs.writeFileSync("/tmp/told.new", told.join(" "));
+  fs.renameSync("/tmp/told.new", "/tmp/told");
+}, 50);
+"""
+
+
+def test_a_node_vm_with_a_network_and_a_volume_forks(agent: Agent, forks: list[str], tmp_path: pathlib.Path) -> None:
+    """Its program goes on in each, with a card, random numbers and a volume of its own."""
+    vm = agent.create("--launcher", "microvm", "--network", "allow_all", "--persist", "--disk", "16", language="node")
+    forks.append(vm)
+    (tmp_path / "program.js").write_text(NODE)
+    agent.run("vm", "cp", str(tmp_path / "program.js"), f"{vm}:/workspace/in/program.js", check=True)
+    agent.sh(vm, "echo kept > persist/file; (node in/program.js >/dev/null 2>&1 &); until test -e /tmp/told; do sleep 0.1; done")
+    made = [str(one["id"]) for one in agent.run("vm", "fork", "--vm", vm, "--count", "2", check=True).lines()]
+    forks.extend(made)
+    for one in made:
+        agent.sh(one, "echo own > persist/file; until grep -q own /tmp/told; do sleep 0.1; done")
+    told = [agent.sh(one, "cat /tmp/told").text.split() for one in (vm, *made)]
+    assert len({words[1] for words in told}) == 3 and len({words[2] for words in told}) == 3
+    assert [words[3:] for words in told] == [["10.0.2.15", word] for word in ("kept", "own", "own")]
+
+
 def test_pause_and_resume(agent: Agent, parent: str) -> None:
     """A paused VM does nothing, refuses commands, and goes on."""
     agent.run("vm", "pause", "--vm", parent, check=True)
