@@ -208,6 +208,10 @@ static void move(struct shell_work *work)
     if (reads_client(work))
         r = wslay_event_recv(work->frames);
     feed_terminal(work);
+    /* First what waited: output that the run has buffered is fetched only when nothing does, and no event tells of it.
+     */
+    if (r >= 0 && wslay_event_want_write(work->frames))
+        r = wslay_event_send(work->frames);
     fetch_output(work);
     if (r >= 0 && wslay_event_want_write(work->frames))
         r = wslay_event_send(work->frames);

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import eventually
 from tests.http import npm
 from tests.http.conftest import Server, until_it_stands_still
-from tests.http.hostile import memory_kib
+from tests.http.hostile import connect, connect_tls, memory_kib
 
 CLIENT = pathlib.Path(__file__).parent / "shell_client.mjs"
 
@@ -102,10 +102,7 @@ HANDSHAKE = ("GET /api/vm/{vm}/shell HTTP/1.1\r\nHost: localhost\r\nUpgrade: web
 
 def open_raw(server: Server, vm: str) -> socket.socket:
     """A shell without a client library."""
-    connection = socket.socket()
-    connection.settimeout(20)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.connect((server.host, server.port))
+    connection = (connect if server.tls is None else connect_tls)(server, receive=4096, timeout=20)
     connection.sendall(HANDSHAKE.format(vm=vm).encode())
     head = b""
     while b"\r\n\r\n" not in head:
@@ -161,3 +158,16 @@ def test_a_reader_that_does_not_read_holds_its_command_back(server: Server, home
         before = memory_kib(own)
         until_it_stands_still(server, home, "/tmp/count")
         assert memory_kib(own) - before < 4096
+
+
+def test_the_last_output_is_not_kept(home: str, serve: Callable[..., Server], certificate: pathlib.Path) -> None:
+    """What was fetched from the VM already is sent though nothing more comes from there, and before a ping would ask."""
+    own = serve(certificate=certificate)  # with TLS there is less room on the way
+    for lines in range(100000, 220000, 20000):
+        head = HANDSHAKE.format(vm=home).replace("/shell", f"/shell?command=seq+{lines};echo+over;sleep+100")
+        with connect_tls(own, timeout=10) as connection:
+            connection.sendall(head.encode())
+            received = b""
+            while not received.endswith(b"over\r\n"):
+                received += connection.recv(65536)
+            assert f"{lines}\r\n".encode() in received
