@@ -208,7 +208,9 @@ static void hold(struct guest *guest)
     bool failed = era_frame_append(&guest->out, ERA_FRAME_STILL, 0, NULL, 0) < 0 || era_set_nonblock(fd, false) < 0;
     if (!failed)
         failed = era_buffer_flush(&guest->out, fd) < 0;
-    ssize_t n = failed ? -1 : era_buffer_fill(&guest->in, fd, 64 * 1024);
+    /* The next may be here already, behind HOLD: when this is late, and the shim did not wait so long. */
+    bool told = era_buffer_len(&guest->in) > ERA_FRAME_HEADER_SIZE;
+    ssize_t n = failed ? -1 : told ? 1 : era_buffer_fill(&guest->in, fd, 64 * 1024);
     if (n <= 0)
         machine_end(guest->machine);
     (void)era_set_nonblock(fd, true);
