@@ -117,7 +117,7 @@ def test_an_image_is_imported_listed_and_removed(user: User, tmp_path: pathlib.P
     user.run("image", "import", str(user.home / "second.tar"), check=True)
     assert {image["reference"] for image in user.run("image", "list", check=True).lines()} == {"era/base:1", "era/second:1"}
     user.run("image", "remove", "era/second:1", check=True)
-    assert [path.name for path in (user.state / "images").iterdir() if path.name != ".kernel"] == ["era%2Fbase:1"]
+    assert [path.name for path in (user.state / "images").iterdir() if path.name != ".kernel"] == ["era%2Fbase%3A1"]
 
 
 def test_an_image_is_built_by_who_has_a_range_of_ids(user: User) -> None:
