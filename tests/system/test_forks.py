@@ -145,6 +145,7 @@ def test_commands_of_a_fork_do_nothing_before_it_is_reseeded(agent: Agent, forks
     drawn = [agent.sh(one, "until test -e /tmp/drawn; do sleep 0.05; done; cat /tmp/drawn").text for one in made]
     assert len(set(drawn)) == 1 and int(drawn[0].split()[0]) > 0, drawn
     assert agent.sh(vm, "test -e /tmp/drawn", check=False).code == 1
+    agent.clean(vm)  # where it draws on for ever
 
 
 def test_a_run_under_way_goes_on_in_the_background(agent: Agent, forks: list[str]) -> None:
