@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -131,6 +132,43 @@ static int open_default(struct era *era, struct era_error *err)
                          "no state directory can be used: name one by --state-dir or AGENT_STATE_DIR");
 }
 
+static bool has_database(const struct era *era)
+{
+    struct stat st;
+    return fstatat(era->state_fd, "state.db", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
+}
+
+static bool is_empty(int folder_fd)
+{
+    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL) {
+        era_closep(&fd);
+        return false;
+    }
+    int entries = 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        entries += !era_str_eq(entry->d_name, ".") && !era_str_eq(entry->d_name, "..");
+    closedir(dir);
+    return entries == 0;
+}
+
+/*
+ * What is in vms/ and volumes/ without a record is taken for the remains of one
+ * that was removed. A database that is gone would make that of all volumes. It
+ * is looked for again at the end: until then somebody may have begun.
+ */
+static int check_database(const struct era *era, struct era_error *err)
+{
+    if (has_database(era) || (is_empty(era->vms_fd) && is_empty(era->volumes_fd)) || has_database(era))
+        return 0;
+    return era_error_set(
+        err, EUCLEAN, "state_corrupt",
+        "%s/state.db is gone or empty, but vms and volumes beside it are not: put it back, or move them "
+        "away to begin anew",
+        era->state_dir);
+}
+
 static int open_store(struct era *era, struct era_error *err)
 {
     _cleanup_free_ char *path = era_str_printf("%s/state.db", era->state_dir);
@@ -140,7 +178,8 @@ static int open_store(struct era *era, struct era_error *err)
     era->volumes_fd = openat(era->state_fd, "volumes", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (era->vms_fd < 0 || era->volumes_fd < 0)
         return era_error_errno(err, errno, "cannot open the state directory %s", era->state_dir);
-    return era_store_open_later(path, &era->store, err);
+    int r = check_database(era, err);
+    return r < 0 ? r : era_store_open_later(path, &era->store, err);
 }
 
 int era_open(const char *state_dir, struct era **ret_era, struct era_error *err)

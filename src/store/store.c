@@ -178,6 +178,11 @@ static void close_database(struct era_store *store)
     store->db = NULL;
 }
 
+void era_store_sync_commits(struct era_store *store, bool sync)
+{
+    (void)sqlite3_exec(store->db, sync ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
+}
+
 /* A database that fails half way is closed again: the next that needs it tries anew. */
 static int open_database(struct era_store *store, struct era_error *err)
 {

@@ -67,6 +67,9 @@ int era_store_fail(struct era_store *store, int rc, struct era_error *err);
 /* The row that was read is not one that this program wrote: state_corrupt. */
 int era_store_fail_row(struct era_store *store, const char *what, struct era_error *err);
 
+/* Whether a commit is over only when it is on the disk. Without, a power failure may take the last ones back. */
+void era_store_sync_commits(struct era_store *store, bool sync);
+
 /* The statement, ready to be bound; borrowed. Let go of it by era_stmt_resetp. */
 int era_store_prepare(struct era_store *store, enum era_sql which, sqlite3_stmt **ret_stmt, struct era_error *err);
 

@@ -35,11 +35,8 @@ static const char *volume_problem(const struct era_volume_record *volume)
     return volume->created_at_ns <= 0 ? "created_at" : NULL;
 }
 
-int era_store_volume_insert(struct era_store *store, const struct era_volume_record *volume, struct era_error *err)
+static int insert_volume(struct era_store *store, const struct era_volume_record *volume, struct era_error *err)
 {
-    const char *problem = volume_problem(volume);
-    if (problem != NULL)
-        return era_error_invalid(err, problem, "%s of the volume cannot be recorded", problem);
     _cleanup_stmt_ sqlite3_stmt *stmt = NULL;
     int r = era_store_prepare(store, ERA_SQL_VOLUME_INSERT, &stmt, err);
     if (r < 0)
@@ -65,6 +62,21 @@ int era_store_volume_insert(struct era_store *store, const struct era_volume_rec
     default:
         return era_store_fail(store, rc, err);
     }
+}
+
+int era_store_volume_insert(struct era_store *store, const struct era_volume_record *volume, struct era_error *err)
+{
+    const char *problem = volume_problem(volume);
+    if (problem != NULL)
+        return era_error_invalid(err, problem, "%s of the volume cannot be recorded", problem);
+    int r = era_store_check(store, err);
+    if (r < 0)
+        return r;
+    /* On the disk before anybody writes to the volume: one without a record is taken for the remains of one removed. */
+    era_store_sync_commits(store, true);
+    r = insert_volume(store, volume, err);
+    era_store_sync_commits(store, false);
+    return r;
 }
 
 /* Binds the name and steps to its row; volume_not_found. */

@@ -66,6 +66,16 @@ def test_a_database_on_a_broken_disk(host: Host, name: str, call: str, error: st
     host.cleans_up()
 
 
+def test_a_volume_is_not_written_to_before_its_record_is_on_the_disk(host: Host) -> None:
+    """A power failure must not make its file one of nobody; so a disk that does not take the record gives no volume."""
+    vm = host.agent.create("--mem", "64")  # the log is there: what is to be seen is not the sync of its beginning
+    words = (*CREATE, "--persist", "--disk", "16")
+    result, count = with_broken(host, host.state / "state.db-wal", "fsync,fdatasync", "error=EIO:when=1+", *words)
+    assert count > 0 and result.error()["code"] == "state_error"
+    is_whole(host, vm)
+    host.cleans_up()
+
+
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("call", ["fsync", "fdatasync", "syncfs", "renameat2", "mkdirat", "openat", "write", "copy_file_range"])
 def test_an_image_on_a_broken_disk(host: Host, tmp_path: pathlib.Path, call: str, error: str) -> None:

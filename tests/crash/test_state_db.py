@@ -62,6 +62,27 @@ def test_a_torn_database_is_told_and_not_touched(host: Host, kept: list[str], le
     assert list(host.check()) == kept
 
 
+@pytest.mark.parametrize("keep", [False, True], ids=["gone", "empty"])
+def test_a_database_that_is_lost_takes_no_volume_with_it(host: Host, kept: list[str], keep: bool) -> None:
+    """Whose record is not found is not taken for a remainder when no record is found at all."""
+    vm = host.agent.create("--mem", "64", "--persist", "--disk", "16")
+    host.agent.sh(vm, "echo precious > /workspace/persist/text")
+    host.agent.run("vm", "stop", "--vm", vm, check=True)
+
+    def lose(path: pathlib.Path) -> None:
+        for file in host.state.glob("state.db*"):
+            file.unlink()
+        if keep:
+            path.touch()
+
+    for words in (("vm", "list", "--all"), ("vm", "create", "--language", "python"), ("vm", "clean", "--all")):
+        error = damaged(host, lose, *words)
+        assert error is not None and error["code"] == "state_corrupt" and "put it back" in str(error["message"])
+    assert list(host.check()) == [*kept, vm]
+    assert host.agent.sh(vm, "cat /workspace/persist/text").text == "precious\n"
+    host.agent.clean(vm)
+
+
 @pytest.mark.parametrize("page", range(8))
 def test_random_bytes_in_a_page_are_told_or_do_not_matter(host: Host, kept: list[str], page: int) -> None:
     """Neither a crash nor a record that nobody wrote."""
