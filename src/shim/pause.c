@@ -23,7 +23,7 @@
 enum {
     STILL_TIMEOUT_MS = 10000,
     CLOCK_TIMEOUT_MS = 10000,
-    CLOCK_ROUNDS = 8,
+    CLOCK_ROUNDS = 32,
     CLOCK_GOOD_US = 6000, /* a round that takes no longer leaves the guest's clock behind by less than that */
 };
 

@@ -23,6 +23,11 @@ def qemu_of(agent: Agent, vm: str) -> int:
     raise AssertionError("there is no QEMU")
 
 
+def wall_clock_ahead() -> int:
+    """How far the host's wall clock is ahead of its monotonic one, in ns: another figure when somebody has set it."""
+    return time.time_ns() - time.monotonic_ns()
+
+
 def clock_is_right(agent: Agent, vm: str) -> tuple[bool, str]:
     """Whether its clock is the host's within ten milliseconds, and what was seen. The quickest of many answers counts."""
     words = ("vm", "exec", "--vm", vm, "--timeout", "100", "--", "python3", "-uc", ANSWERS)
