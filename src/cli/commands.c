@@ -153,18 +153,15 @@ const struct command cli_commands[] = {
     {"vm", "create", "boot a VM that keeps running", NULL, 0, false, false,
      "Creates a VM and prints it as one JSON object. The VM outlives this command. A missing default image is built "
      "first.\nThe guest is root inside and nobody outside. Its root file system can be written; what is written there "
-     "is "
-     "held in its memory and lasts until it stops.",
+     "is held in its memory and lasts until it stops.",
      "agent vm create --language python --mem 512 --persist", create_options, NULL, vm_create},
     {"vm", "run", "run a command and keep its output in files", NULL, 0, false, true,
-     "Runs a command line by /bin/sh -c and prints one JSON object with its verdict and the paths of its output. Exits "
-     "as "
-     "the command did; 124 when it timed out, 125 when the agent failed.",
+     "Runs a command line by /bin/sh -c and prints one JSON object with its verdict and the paths of its output. "
+     "Exits as the command did; 124 when it timed out, 125 when the agent failed.",
      "agent vm run --vm ID --file hello.py --cmd 'python in/hello.py'", run_vm_options, run_options, vm_run},
     {"vm", "exec", "run a command with our own stdin, stdout and stderr", "[-- ARGV...]", 0, true, true,
      "Like run, but live. With -- ARGV no shell is involved. With several VMs each line is prefixed by its VM, and "
-     "stdin is "
-     "empty. Signals are forwarded; a second Ctrl-C kills.",
+     "stdin is empty. Signals are forwarded; a second Ctrl-C kills.",
      "agent vm exec --vm ID -- python3 -c 'print(42)'", exec_options, NULL, vm_exec},
     {"vm", "shell", "an interactive terminal in a VM", NULL, 0, false, true,
      "Keys go to the guest as they are typed, Ctrl-C too. The terminal is restored when the shell ends.",
@@ -182,27 +179,25 @@ const struct command cli_commands[] = {
      "agent vm logs --vm ID --follow", logs_options, NULL, vm_logs},
     {"vm", "cp", "copy a file or directory into or out of a VM", "SRC DST", 2, false, false,
      "One side is written ID:/path. A directory is copied with all that is in it; when DST is a directory, SRC goes "
-     "into "
-     "it. Out of a VM, links that lead out of the copy are left out.",
+     "into it. Out of a VM, links that lead out of the copy are left out.",
      "agent vm cp ID:/workspace/out/result.json .", NULL, NULL, vm_cp},
     {"vm", "stop", "stop VMs", NULL, 0, false, false,
      "Processes get SIGTERM and two seconds. What was written outside of the volume is gone. Stopping a stopped VM "
      "succeeds.",
      NULL, stop_options, NULL, vm_stop},
     {"vm", "pause", "have VMs stand still", NULL, 0, false, false,
-     "Their processes do not notice, but by the clock, and the time of what runs stands still with them. A command for "
-     "a paused VM is refused. Needs the microvm launcher.",
+     "Their processes do not notice, but by the clock, and the time of what runs stands still with them. A command "
+     "for a paused VM is refused. Needs the microvm launcher.",
      "agent vm pause --vm ID", pause_options, NULL, vm_pause},
     {"vm", "resume", "have paused VMs go on", NULL, 0, false, false, "Resuming a VM that is not paused succeeds.", NULL,
      pause_options, NULL, vm_resume},
     {"vm", "snapshot", "save a VM as it is", NULL, 0, false, false,
-     "Saves memory, processes and disks under a name; the VM goes on. agent vm create --from NAME makes VMs that go on "
-     "from there. Needs the microvm launcher.",
+     "Saves memory, processes and disks under a name; the VM goes on. agent vm create --from NAME makes VMs that go "
+     "on from there. Needs the microvm launcher.",
      "agent vm snapshot --vm ID --name warm", snapshot_options, NULL, vm_snapshot},
     {"vm", "fork", "create VMs that go on where one is", NULL, 0, false, false,
      "Prints each new VM as a JSON object a line. Each has an id, a hostname, randomness of the kernel and a copy of "
-     "the "
-     "volume of its own; what a process has in its memory is the same in all of them. Needs the microvm launcher.",
+     "the volume of its own; what a process has in its memory is the same in all of them. Needs the microvm launcher.",
      "agent vm fork --vm ID --count 20", fork_options, NULL, vm_fork},
     {"vm", "clean", "stop VMs and remove all of them", NULL, 0, false, false,
      "Removes everything that a VM left on the host, and its record. Its volume goes too, unless --keep-persist is "
@@ -210,8 +205,7 @@ const struct command cli_commands[] = {
      "agent vm clean --all", clean_options, NULL, vm_clean},
     {"image", "build", "build the image of a language", "LANGUAGE", 1, false, false,
      "LANGUAGE is python (Python 3.11 and pip) or node (Node.js 20 and npm). From signed Debian packages, and Node's "
-     "own "
-     "package, whose integrity is checked. An image that is there is left as it is.",
+     "own package, whose integrity is checked. An image that is there is left as it is.",
      "agent image build python", build_options, NULL, image_build},
     {"image", "pull", "fetch an image from a registry", "REF", 1, false, false,
      "Fetches an OCI or docker image by skopeo.", "agent image pull localhost:5000/tools/python:3.12", NULL, NULL,
@@ -234,14 +228,12 @@ const struct command cli_commands[] = {
     {NULL, "serve", "serve the HTTP API", NULL, 0, false, false,
      "Serves the same VMs by HTTP: JSON in, JSON out; GET /openapi.json describes it. Plain agent does the same when "
      "AGENT_MODE is http or server.\nCallers send Authorization: Bearer KEY when there is a key; without one the "
-     "server "
-     "listens on loopback only, unless --insecure-no-auth is given. SIGTERM ends it when what runs has ended, SIGHUP "
-     "has keys and certificate read again. Stopping or killing it touches no VM.",
+     "server listens on loopback only, unless --insecure-no-auth is given. SIGTERM ends it when what runs has ended, "
+     "SIGHUP has keys and certificate read again. Stopping or killing it touches no VM.",
      "AGENT_API_KEY=secret agent serve --listen 0.0.0.0:8787", serve_options, NULL, serve},
     {NULL, "doctor", "what this host can do", NULL, 0, false, false,
-     "Looks at kernel features, control groups, KVM, tools and the state directory, and says which launcher auto picks "
-     "and "
-     "why. Exits 1 when no launcher works.",
+     "Looks at kernel features, control groups, KVM, tools and the state directory, and says which launcher auto "
+     "picks and why. Exits 1 when no launcher works.",
      NULL, output_options, NULL, doctor},
     {NULL, "version", "print the version", NULL, 0, false, false, "Prints one JSON object.", NULL, NULL, NULL, version},
     {NULL, "completion", "print a completion script", "SHELL", 1, false, false, "SHELL is bash.",
