@@ -12,13 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "guest/machine.h"
 #include "sandbox/sandbox.h"
+
+enum { SLOWED_US = 10000 }; /* what is slowed down by 500 ppm is right after 20 s at most */
 
 static int reseed(struct machine *machine, const struct era_identity *identity)
 {
@@ -33,8 +37,16 @@ static int reseed(struct machine *machine, const struct era_identity *identity)
     return r;
 }
 
+/*
+ * What is said arrives late, so a clock that seems to be ahead by little may be right. It is slowed until it is, for
+ * time that goes back is a surprise to programs; else it is set at once.
+ */
 int machine_set_clock(int64_t realtime_ns)
 {
+    int64_t ahead_us = (era_clock_realtime_ns() - realtime_ns) / 1000;
+    const struct timeval slow = {.tv_usec = -ahead_us};
+    if (ahead_us >= 0 && ahead_us < SLOWED_US)
+        return adjtime(&slow, NULL) < 0 ? -errno : 0;
     const struct timespec now = {.tv_sec = (time_t)(realtime_ns / 1000000000),
                                  .tv_nsec = (long)(realtime_ns % 1000000000)};
     return clock_settime(CLOCK_REALTIME, &now) < 0 ? -errno : 0;

@@ -68,7 +68,8 @@ struct era_guest {
     int pid_fd;     /* owned: readable once the guest is dead */
     bool foreign;   /* of another uid than the caller's, who needs CAP_KILL to end it */
     char unenforced[ERA_UNENFORCED_MAX];
-    bool ready; /* it has said READY; else that is still to come */
+    bool ready;     /* it has said READY; else that is still to come */
+    bool own_clock; /* which its kernel keeps, and it has to be told what time it is */
 };
 
 /* What doctor says of one thing that matters here. */

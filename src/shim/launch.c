@@ -25,7 +25,7 @@
 #include "base/str.h"
 #include "shim/shim.h"
 
-enum { READY_TIMEOUT_MS = 30000 };
+enum { READY_TIMEOUT_MS = 30000, CLOCK_TIMEOUT_MS = 30000 };
 
 /* Reads whole frames from a blocking descriptor: 1, 0 at its end, -errno. */
 static int next_frame(int fd, struct era_buffer *in, struct era_frame *ret_frame, ssize_t *ret_taken)
@@ -159,6 +159,15 @@ static int await_ready(struct shim *shim, struct era_error *err)
     return era_error_errno(err, -r, "cannot listen to the guest");
 }
 
+/* The guest's clock is right before anybody can talk to it. */
+static int set_clock(struct shim *shim, struct era_error *err)
+{
+    int r = shim_clock_start(shim);
+    if (r >= 0 && shim->guest->own_clock)
+        r = shim_await_words(shim, &shim->clocks_owed, CLOCK_TIMEOUT_MS);
+    return r < 0 ? era_error_set(err, -r, "vm_start_failed", "the guest's clock could not be set") : 0;
+}
+
 static int open_socket(struct shim *shim, struct era_error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "vm.sock"};
@@ -202,7 +211,7 @@ void shim_launch(struct shim *shim)
         give_up(shim, &err);
     }
     ERA_POINT("shim.prepared");
-    if (start_guest(shim, &err) < 0 || await_ready(shim, &err) < 0)
+    if (start_guest(shim, &err) < 0 || await_ready(shim, &err) < 0 || set_clock(shim, &err) < 0)
         give_up(shim, &err);
     ERA_POINT("shim.guest");
     if (open_socket(shim, &err) < 0)

@@ -42,6 +42,7 @@ static _Noreturn void guest_gone(struct shim *shim)
     ERA_POINT("end.unlinked");
     shim->guest->ops->free(shim->guest);
     ERA_POINT("end.freed");
+    close(SHIM_FD_LOCK); /* who is told that the VM ended finds it so */
     for (struct client *client = shim->clients; client != NULL; client = client->next) {
         if (client->state == CLIENT_STOPPING)
             (void)era_frame_append(&client->out, ERA_FRAME_STOPPED, 0, NULL, 0);
@@ -84,11 +85,12 @@ static bool take_input_window(struct run *run, const struct era_frame *frame)
 
 bool shim_take_guest_frame(struct shim *shim, const struct era_frame *frame)
 {
-    unsigned *owed = frame->type == ERA_FRAME_STILL   ? &shim->stills_owed
-                     : frame->type == ERA_FRAME_READY ? &shim->clocks_owed
-                                                      : NULL;
-    if (owed != NULL && frame->len == 0 && *owed > 0) {
-        --*owed;
+    if (frame->type == ERA_FRAME_STILL && frame->len == 0 && shim->stills_owed > 0) {
+        shim->stills_owed--;
+        return true;
+    }
+    if (frame->type == ERA_FRAME_READY && frame->len == 0 && shim->clocks_owed > 0) {
+        shim_clock_answered(shim);
         return true;
     }
     struct run *run = run_find(shim, frame->stream);
@@ -190,6 +192,9 @@ static void dispatch(struct shim *shim, const struct epoll_event *event)
     case SOURCE_TIMER:
         keep_time(shim);
         break;
+    case SOURCE_CLOCK:
+        shim_clock_ready(shim);
+        break;
     case SOURCE_OWNER: /* it has nothing to say any more: this is its end */
         (void)epoll_ctl(shim->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
         shim->guest->ops->kill(shim->guest);
@@ -215,6 +220,8 @@ static int set_up(struct shim *shim)
     shim->guest_events = EPOLLIN;
     for (size_t i = 0; r >= 0 && i < sizeof sources / sizeof sources[0]; i++)
         r = shim_watch(shim, sources[i], EPOLLIN);
+    if (r >= 0 && shim->clock_timer.fd >= 0)
+        r = shim_watch(shim, &shim->clock_timer, EPOLLIN);
     if (r >= 0 && shim->owner.fd >= 0)
         r = shim_watch(shim, &shim->owner, EPOLLIN);
     return r;

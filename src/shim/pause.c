@@ -23,8 +23,6 @@
 enum {
     STILL_TIMEOUT_MS = 10000,
     CLOCK_TIMEOUT_MS = 10000,
-    CLOCK_ROUNDS = 32,
-    CLOCK_GOOD_US = 6000, /* a round that takes no longer leaves the guest's clock behind by less than that */
 };
 
 static int not_supported(const struct shim *shim, const char *what, struct era_error *err)
@@ -50,8 +48,7 @@ static int take_words(struct shim *shim, const unsigned *owed)
     }
 }
 
-/* Sends what waits and hears what comes, until the guest owes nothing of this kind. */
-static int await_words(struct shim *shim, const unsigned *owed, int timeout_ms)
+int shim_await_words(struct shim *shim, const unsigned *owed, int timeout_ms)
 {
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
     int r = 0;
@@ -86,30 +83,12 @@ static int hold(struct shim *shim, struct era_error *err)
     int r = era_frame_append(&shim->to_guest, ERA_FRAME_HOLD, 0, NULL, 0) < 0 ? -ENOMEM : 0;
     shim->stills_owed += r == 0;
     if (r == 0)
-        r = await_words(shim, &shim->stills_owed, STILL_TIMEOUT_MS);
+        r = shim_await_words(shim, &shim->stills_owed, STILL_TIMEOUT_MS);
     if (r == -ETIMEDOUT) {
         (void)go_on(shim, 0); /* it did not stand still: its clock is right */
         return era_error_set(err, ETIMEDOUT, "vm_busy", "the guest does not answer in time");
     }
     return r < 0 ? era_error_set(err, -r, "vm_busy", "the guest cannot be made to stand still") : 0;
-}
-
-/*
- * As launcher/microvm/identity.c does for a new copy: what is said arrives late, by no more than it takes until the
- * answer. So it is said again until that was short. Who answers late keeps the clock that it has.
- */
-static void set_clock(struct shim *shim)
-{
-    int64_t round_ns = INT64_MAX;
-    for (int i = 0; i < CLOCK_ROUNDS && round_ns > (int64_t)CLOCK_GOOD_US * 1000; i++) {
-        int64_t from_ns = era_clock_monotonic_ns();
-        if (era_clock_append(&shim->to_guest, era_clock_realtime_ns()) < 0)
-            return;
-        shim->clocks_owed++;
-        if (await_words(shim, &shim->clocks_owed, CLOCK_TIMEOUT_MS) < 0)
-            return;
-        round_ns = era_clock_monotonic_ns() - from_ns;
-    }
 }
 
 int shim_pause(struct shim *shim, struct era_error *err)
@@ -148,7 +127,8 @@ int shim_resume(struct shim *shim, struct era_error *err)
     shim->paused_since_ns = 0;
     if (go_on(shim, era_clock_realtime_ns()) < 0)
         return era_error_oom(err);
-    set_clock(shim);
+    shim_clock_tell(shim);
+    (void)shim_await_words(shim, &shim->clocks_owed, CLOCK_TIMEOUT_MS); /* who answers later hears it later */
     return 0;
 }
 

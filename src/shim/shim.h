@@ -34,7 +34,15 @@ enum {
     BACKLOG_MAX = 1 << 20, /* bytes for the guest; beyond that nobody is read who could add to them */
 };
 
-enum source_kind { SOURCE_LISTEN, SOURCE_GUEST, SOURCE_GUEST_DEATH, SOURCE_TIMER, SOURCE_OWNER, SOURCE_CLIENT };
+enum source_kind {
+    SOURCE_LISTEN,
+    SOURCE_GUEST,
+    SOURCE_GUEST_DEATH,
+    SOURCE_TIMER,
+    SOURCE_CLOCK,
+    SOURCE_OWNER,
+    SOURCE_CLIENT
+};
 
 /* What epoll hands back; the first member of what it is part of. */
 struct source {
@@ -115,8 +123,9 @@ struct shim {
     struct source guest_source;
     struct source guest_death;
     struct source timer;
-    struct source owner;   /* of a VM that is bound to its creator; fd -EBADF: of none */
-    uint32_t guest_events; /* that its connection is watched for */
+    struct source clock_timer; /* fd -EBADF: the guest has the host's clock */
+    struct source owner;       /* of a VM that is bound to its creator; fd -EBADF: of none */
+    uint32_t guest_events;     /* that its connection is watched for */
     struct era_buffer from_guest;
     struct era_buffer to_guest;
     struct run *runs;
@@ -127,6 +136,8 @@ struct shim {
     int64_t paused_since_ns;  /* monotonic; 0: it runs */
     unsigned stills_owed;     /* STILL that the guest was asked for and has not said */
     unsigned clocks_owed;     /* READY likewise, its answer to CLOCK */
+    int clock_rounds;         /* how often it may be told what time it is, until it has answered soon */
+    int64_t clock_said_ns;    /* when it was told last; monotonic */
     int runs_dir;             /* out/runs */
     int out_dir;              /* out */
 };
@@ -146,7 +157,15 @@ bool shim_take_guest_frame(struct shim *shim, const struct era_frame *frame);
 /* It broke the protocol: the end of it. */
 void shim_guest_hostile(struct shim *shim, const char *what);
 
-/* pause.c. 0 also when it is so already. */
+/* clock.c: a guest that has a clock of its own is told what time it is; for others nothing is done. */
+int shim_clock_start(struct shim *shim);
+void shim_clock_tell(struct shim *shim);
+void shim_clock_answered(struct shim *shim);
+void shim_clock_ready(struct shim *shim); /* its timer */
+
+/* pause.c. Waits until the guest has said what it owes; while it does, nothing else is done. */
+int shim_await_words(struct shim *shim, const unsigned *owed, int timeout_ms);
+/* 0 also when it is so already. */
 int shim_pause(struct shim *shim, struct era_error *err);
 int shim_resume(struct shim *shim, struct era_error *err);
 /* Saves the guest in a folder, an absolute path; it runs, or stands still, afterwards as before. */

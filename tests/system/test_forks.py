@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Agent, eventually, shim_of
-from tests.system.machines import clock_is_right, qemu_of, wall_clock_ahead
+from tests.system.machines import clock_is_right, qemu_of
 
 COUNTER = """
 import os, sys, time
@@ -202,14 +202,12 @@ def test_pause_and_resume(agent: Agent, parent: str) -> None:
         assert agent.sh(parent, "true", check=False).error()["code"] == "vm_paused"
         agent.run("vm", "pause", "--vm", parent, check=True)
     finally:
-        ahead = wall_clock_ahead()
         agent.run("vm", "resume", "--vm", parent, check=True)
     assert agent.status(parent) == "ready"
     before = count(agent, parent)
     eventually(lambda: count(agent, parent) > before)
     right, seen = clock_is_right(agent, parent)
-    set_meanwhile = abs(wall_clock_ahead() - ahead)  # as on a host that was itself a machine that slept
-    assert right or set_meanwhile > 5_000_000, f"{seen}; the host's clock was set by {set_meanwhile} ns"
+    assert right, seen
 
 
 def test_the_time_of_a_run_stands_still_with_its_vm(agent: Agent, parent: str) -> None:

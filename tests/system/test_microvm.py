@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import MICROVM, Agent, eventually, shim_of
-from tests.system.machines import clock_is_right, qemu_of
+from tests.system.machines import clock_is_right, clock_set_ahead, may_set_clock, qemu_of
 
 
 class Machine:
@@ -89,6 +89,14 @@ def test_the_clock_is_the_hosts_within_ten_milliseconds(machine: Machine) -> Non
     """It was saved with the template, and is set anew in each copy."""
     right, seen = clock_is_right(machine.agent, machine.id)
     assert right, seen
+
+
+@pytest.mark.skipif(not may_set_clock(), reason="needs CAP_SYS_TIME")
+def test_the_clock_follows_when_that_of_the_host_is_set(machine: Machine) -> None:
+    """Ahead, and back to where it was."""
+    with clock_set_ahead(0.4):
+        eventually(lambda: clock_is_right(machine.agent, machine.id)[0], 60)
+    eventually(lambda: clock_is_right(machine.agent, machine.id)[0], 60)
 
 
 def test_a_command_is_root_of_little(machine: Machine) -> None:

@@ -256,6 +256,7 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
     guest->head.control_fd = guest->qemu.control_fd;
     guest->head.pid_fd = guest->qemu.pid_fd;
     guest->head.ready = true;
+    guest->head.own_clock = true;
     *ret_guest = &era_take_ptr(guest)->head;
     return 0;
 }

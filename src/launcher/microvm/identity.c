@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells a copy who it is, and what time it is. */
+/* Tells a copy who it is. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -12,11 +12,7 @@
 #include "launcher/microvm/internal.h"
 #include "wire/message.h"
 
-enum {
-    ANSWER_MS = 30000,
-    CLOCK_ROUNDS = 32,
-    CLOCK_GOOD_US = 6000, /* a round that takes no longer leaves the guest's clock behind by less than that */
-};
+enum { ANSWER_MS = 30000 };
 
 static void write_digits(const uint8_t *bytes, size_t count, char *to)
 {
@@ -79,30 +75,6 @@ static int send_frame(struct qemu *qemu, struct era_buffer *frame, struct era_er
     return r < 0 ? qemu_fail(qemu, r, "the guest's identity", err) : 0;
 }
 
-static int say(struct qemu *qemu, struct era_buffer *frame, struct era_error *err)
-{
-    int r = send_frame(qemu, frame, err);
-    return r < 0 ? r : await_ready(qemu, err);
-}
-
-/*
- * What is said arrives late, by how much nobody knows but that it is no more
- * than it takes until the answer. So it is said again until that was short.
- */
-static int set_clock(struct qemu *qemu, struct era_error *err)
-{
-    int r = 0;
-    int64_t round_ns = INT64_MAX;
-    for (int i = 0; r >= 0 && i < CLOCK_ROUNDS && round_ns > (int64_t)CLOCK_GOOD_US * 1000; i++) {
-        struct era_buffer out = {0};
-        int64_t from_ns = era_clock_monotonic_ns();
-        r = era_clock_append(&out, era_clock_realtime_ns());
-        r = r < 0 ? era_error_oom(err) : say(qemu, &out, err);
-        round_ns = era_clock_monotonic_ns() - from_ns;
-    }
-    return r;
-}
-
 int identity_tell(struct qemu *qemu, const struct era_guest_config *config, struct era_error *err)
 {
     struct era_buffer out = {0};
@@ -115,7 +87,5 @@ int identity_tell(struct qemu *qemu, const struct era_guest_config *config, stru
     r = send_frame(qemu, &out, err);
     if (r >= 0) /* not before: who it is is the first that a machine hears that was in use when it was saved */
         r = machine_go_on(qemu, err);
-    if (r >= 0)
-        r = await_ready(qemu, err);
-    return r < 0 ? r : set_clock(qemu, err);
+    return r < 0 ? r : await_ready(qemu, err);
 }
