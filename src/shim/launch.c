@@ -25,7 +25,7 @@
 #include "base/str.h"
 #include "shim/shim.h"
 
-enum { READY_TIMEOUT_MS = 30000, CLOCK_TIMEOUT_MS = 30000 };
+enum { READY_TIMEOUT_MS = 30000 };
 
 /* Reads whole frames from a blocking descriptor: 1, 0 at its end, -errno. */
 static int next_frame(int fd, struct era_buffer *in, struct era_frame *ret_frame, ssize_t *ret_taken)
@@ -164,7 +164,7 @@ static int set_clock(struct shim *shim, struct era_error *err)
 {
     int r = shim_clock_start(shim);
     if (r >= 0 && shim->guest->own_clock)
-        r = shim_await_words(shim, &shim->clocks_owed, CLOCK_TIMEOUT_MS);
+        r = shim_await_clock(shim);
     return r < 0 ? era_error_set(err, -r, "vm_start_failed", "the guest's clock could not be set") : 0;
 }
 

@@ -3,8 +3,9 @@
  * Theory of operation: a guest that stands still is one whose init has said all
  * that it had to say (HOLD, STILL) and whose processors are stopped then. So
  * nothing is half said when it is saved, and a copy of it can be talked to from
- * the start of a frame. Nothing is sent to a guest that stands still; what
- * clients send waits, and so does the time of its runs.
+ * the start of a frame. Nothing is sent to a guest behind HOLD, for it would go
+ * on with the first that it hears; what is to be said waits behind GO_ON, and so
+ * does the time of its runs.
  *
  * The shim does nothing else meanwhile: each step is bounded, and a guest that
  * does not do its part in time is left running: it is told to go on, which it
@@ -48,13 +49,13 @@ static int take_words(struct shim *shim, const unsigned *owed)
     }
 }
 
-int shim_await_words(struct shim *shim, const unsigned *owed, int timeout_ms)
+static int await_words(struct shim *shim, struct era_buffer *unheard, const unsigned *owed, int timeout_ms)
 {
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
     int r = 0;
     while (r == 0) {
         int fd = shim->guest->control_fd;
-        int unsent = era_buffer_flush(&shim->to_guest, fd);
+        int unsent = era_buffer_flush(unheard, fd);
         struct pollfd fds[] = {{.fd = fd, .events = (short)(POLLIN | (unsent == -EAGAIN ? POLLOUT : 0))},
                                {.fd = shim->guest->pid_fd, .events = POLLIN}};
         int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
@@ -73,21 +74,39 @@ int shim_await_words(struct shim *shim, const unsigned *owed, int timeout_ms)
     return r < 0 ? r : 0;
 }
 
-static int go_on(struct shim *shim, int64_t realtime_ns)
+int shim_await_clock(struct shim *shim)
 {
-    return era_go_on_append(&shim->to_guest, realtime_ns) < 0 ? -ENOMEM : 0;
+    return await_words(shim, &shim->to_guest, &shim->clocks_owed, CLOCK_TIMEOUT_MS);
+}
+
+/* GO_ON is said behind what the guest has yet to hear, and before all that waited. */
+static int go_on(struct shim *shim, struct era_buffer *unheard, int64_t realtime_ns)
+{
+    struct era_buffer *waiting = &shim->to_guest;
+    if (era_go_on_append(unheard, realtime_ns) < 0 ||
+        era_buffer_append(unheard, era_buffer_data(waiting), era_buffer_len(waiting)) < 0) {
+        era_buffer_clear(unheard);
+        return -ENOMEM;
+    }
+    era_buffer_clear(waiting);
+    *waiting = *unheard;
+    return 0;
 }
 
 static int hold(struct shim *shim, struct era_error *err)
 {
     int r = era_frame_append(&shim->to_guest, ERA_FRAME_HOLD, 0, NULL, 0) < 0 ? -ENOMEM : 0;
-    shim->stills_owed += r == 0;
-    if (r == 0)
-        r = shim_await_words(shim, &shim->stills_owed, STILL_TIMEOUT_MS);
+    if (r < 0)
+        return era_error_oom(err);
+    shim->stills_owed++;
+    struct era_buffer unheard = shim->to_guest;
+    shim->to_guest = (struct era_buffer){0};
+    r = await_words(shim, &unheard, &shim->stills_owed, STILL_TIMEOUT_MS);
     if (r == -ETIMEDOUT) {
-        (void)go_on(shim, 0); /* it did not stand still: its clock is right */
+        (void)go_on(shim, &unheard, 0); /* it did not stand still: its clock is right */
         return era_error_set(err, ETIMEDOUT, "vm_busy", "the guest does not answer in time");
     }
+    era_buffer_clear(&unheard);
     return r < 0 ? era_error_set(err, -r, "vm_busy", "the guest cannot be made to stand still") : 0;
 }
 
@@ -104,7 +123,7 @@ int shim_pause(struct shim *shim, struct era_error *err)
         return r;
     r = shim->guest->ops->pause(shim->guest, err);
     if (r < 0) {
-        (void)go_on(shim, 0);
+        (void)go_on(shim, &(struct era_buffer){0}, 0);
         return r;
     }
     shim->paused_since_ns = era_clock_monotonic_ns();
@@ -125,10 +144,10 @@ int shim_resume(struct shim *shim, struct era_error *err)
         if (run->deadline_ns != 0)
             run->deadline_ns += slept_ns;
     shim->paused_since_ns = 0;
-    if (go_on(shim, era_clock_realtime_ns()) < 0)
+    if (go_on(shim, &(struct era_buffer){0}, era_clock_realtime_ns()) < 0)
         return era_error_oom(err);
     shim_clock_tell(shim);
-    (void)shim_await_words(shim, &shim->clocks_owed, CLOCK_TIMEOUT_MS); /* who answers later hears it later */
+    (void)shim_await_clock(shim); /* who answers later hears it later */
     return 0;
 }
 

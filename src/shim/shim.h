@@ -163,8 +163,8 @@ void shim_clock_tell(struct shim *shim);
 void shim_clock_answered(struct shim *shim);
 void shim_clock_ready(struct shim *shim); /* its timer */
 
-/* pause.c. Waits until the guest has said what it owes; while it does, nothing else is done. */
-int shim_await_words(struct shim *shim, const unsigned *owed, int timeout_ms);
+/* pause.c. Waits until the guest has heard what time it is: 0, -ETIMEDOUT, -errno. Nothing else is done meanwhile. */
+int shim_await_clock(struct shim *shim);
 /* 0 also when it is so already. */
 int shim_pause(struct shim *shim, struct era_error *err);
 int shim_resume(struct shim *shim, struct era_error *err);

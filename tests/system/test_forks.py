@@ -164,6 +164,26 @@ def test_a_run_under_way_goes_on_in_the_background(agent: Agent, forks: list[str
     assert run.communicate(timeout=60)[0] == b"said\n" and run.returncode == 0
 
 
+def test_forks_of_a_vm_that_talks_to_nobody(agent: Agent, forks: list[str]) -> None:
+    """What a run says whose client is gone is heard and dropped: none of that is half done when the VM is saved."""
+    vm = create(agent)
+    forks.append(vm)
+    for _ in range(2):
+        talk = agent.start("vm", "exec", "--vm", vm, "--timeout", "300", "--", "python3", "-uc",
+                           "import time\nwhile True: print(); time.sleep(0.002)", stdout=subprocess.PIPE)
+        talk.stdout.read(20)
+        talk.kill()
+        talk.wait()
+    for _ in range(5):
+        made = [str(one["id"]) for one in agent.run("vm", "fork", "--vm", vm, "--count", "2", check=True).lines()]
+        forks.extend(made)
+        for one in (vm, *made):
+            assert agent.sh(one, "echo here").text == "here\n"
+        for one in made:
+            agent.clean(one)
+    agent.clean(vm)
+
+
 NODE = """
 const fs = require("fs"), os = require("os");
 let count = 0;
