@@ -109,6 +109,11 @@ def test_a_command_is_root_of_little(machine: Machine) -> None:
     assert machine.sh("ls /sys; ls /dev | grep -c -e vd -e vport; true") == "0\n"
 
 
+def test_init_goes_before_all_commands(machine: Machine) -> None:
+    """So that it is heard beside any number of busy ones."""
+    assert machine.sh("cut -d' ' -f19 /proc/1/stat /proc/self/stat").split() == ["-20", "0"]
+
+
 def test_qemu_is_nobody_and_may_nothing(machine: Machine) -> None:
     """A uid of the VM's own, no capability, no new privilege, a filter, and no file system of the host's."""
     status = machine.status_of_qemu()
