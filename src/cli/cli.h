@@ -170,6 +170,8 @@ struct live_options {
 int live_block_signals(void);
 /* Runs until all have ended. Returns the worst exit status; 128+N when we were told to end by signal N twice. */
 int live_loop(struct live_run runs[], size_t count, const struct live_options *options, struct era_error *err);
+/* An error for each whose VM ended while it ran, when there is no other result that says so. */
+void live_tell_lost(const struct invocation *invocation, const struct live_run runs[], size_t count);
 /* The signal that arrived while nothing was running, or 0. */
 int live_pending_signal(int signal_fd);
 

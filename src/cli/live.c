@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/str.h"
 #include "cli/cli.h"
 
 enum {
@@ -257,4 +258,16 @@ int live_loop(struct live_run runs[], size_t count, const struct live_options *o
     free(loop);
     free(polls);
     return r < 0 ? r : worst;
+}
+
+void live_tell_lost(const struct invocation *invocation, const struct live_run runs[], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!runs[i].ended || !era_str_eq(era_result_verdict(era_run_result(runs[i].run)), "vm_lost"))
+            continue;
+        struct era_error err = {0};
+        (void)era_error_set(&err, EPIPE, "vm_lost",
+                            "VM %s ended while the command ran; the next command starts it again", runs[i].vm_id);
+        (void)output_error(invocation, &err);
+    }
 }

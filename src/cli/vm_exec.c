@@ -28,7 +28,8 @@ static int check_all(struct era *era, char **ids, struct era_error *err)
 }
 
 /* All of them, side by side. */
-static int exec_all(struct era *era, char **ids, const struct era_run_spec *spec, int signal_fd, struct era_error *err)
+static int exec_all(const struct invocation *invocation, struct era *era, char **ids, const struct era_run_spec *spec,
+                    int signal_fd, struct era_error *err)
 {
     size_t count = count_of(ids);
     struct live_run *runs = calloc(count + 1, sizeof *runs);
@@ -46,6 +47,8 @@ static int exec_all(struct era *era, char **ids, const struct era_run_spec *spec
     const struct live_options options = {.forward_stdin = count == 1, .signal_fd = signal_fd};
     if (r >= 0)
         r = live_loop(runs, count, &options, err);
+    if (r >= 0)
+        live_tell_lost(invocation, runs, count);
     for (size_t i = 0; runs != NULL && i < count; i++)
         era_run_free(runs[i].run);
     free(runs);
@@ -73,7 +76,7 @@ int vm_exec(const struct invocation *invocation)
     if (r >= 0 && count_of(ids) > 1)
         r = check_all(era, ids, &err);
     if (r >= 0)
-        r = exec_all(era, ids, spec, signal_fd, &err);
+        r = exec_all(invocation, era, ids, spec, signal_fd, &err);
     int status = r < 0 ? output_error(invocation, &err) : r;
     ask_targets_free(ids);
     era_run_spec_free(spec);

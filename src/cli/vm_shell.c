@@ -55,6 +55,8 @@ int vm_shell(const struct invocation *invocation)
     if (r >= 0)
         r = live_loop(&live, 1, &options, &err);
     terminal_restore();
+    if (r >= 0)
+        live_tell_lost(invocation, &live, 1);
     int status = r < 0 ? output_error(invocation, &err) : r;
     era_run_free(live.run);
     era_run_spec_free(spec);

@@ -70,6 +70,15 @@ def test_a_killed_init_ends_the_vm_honestly(agent: Agent, vm: str) -> None:
     assert groups_of(vm) == []
 
 
+def test_a_live_command_whose_vm_ends_says_so(agent: Agent, vm: str) -> None:
+    """It prints no result: the error is all there is to tell a lost VM from a command that failed."""
+    run = agent.start("vm", "exec", "--vm", vm, "--cmd", "echo begun; sleep 1000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert run.stdout is not None and run.stdout.readline() == b"begun\n"
+    os.kill(shim_of(agent, vm), signal.SIGKILL)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == 125 and json.loads(said)["code"] == "vm_lost"
+
+
 def test_a_run_outlives_its_client_and_is_recorded(agent: Agent, vm: str) -> None:
     """kill -9 of the command line leaves the run to its end and its logs."""
     run = agent.start("vm", "run", "--vm", vm, "--cmd", "echo before; sleep 1; echo after", stdout=subprocess.PIPE)
