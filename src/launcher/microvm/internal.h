@@ -133,6 +133,7 @@ struct qemu {
     int monitor_fd;
     int words_fd; /* what it says on stderr; a pipe, so that it cannot fill a disk */
     struct era_buffer monitor_in;
+    uint32_t monitor_asked; /* the id of the command that was sent last */
 };
 
 struct qemu_files {
@@ -181,7 +182,12 @@ int machine_go_on(struct qemu *qemu, struct era_error *err);
 
 /* ---- monitor.c ---------------------------------------------------------- */
 
-/* Sends a command. */
+/*
+ * What is asked is answered by its id: the answer to what nobody waits for any more, because it came too late, is
+ * passed over.
+ */
+
+/* Sends a command, and does not wait for its answer. */
 int monitor_send(struct qemu *qemu, const char *command, const struct qmp_member members[]);
 /* Sends a command with a descriptor, and waits for its answer. */
 int monitor_pass(struct qemu *qemu, const char *command, const struct qmp_member members[], int fd, int64_t deadline_ns,

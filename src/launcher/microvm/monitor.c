@@ -9,10 +9,16 @@
 #include "base/fd.h"
 #include "launcher/microvm/internal.h"
 
+static int append(struct qemu *qemu, struct era_buffer *line, const char *command, const struct qmp_member members[])
+{
+    qemu->monitor_asked = qemu->monitor_asked % QMP_ID_MAX + 1;
+    return qmp_append(line, command, qemu->monitor_asked, members);
+}
+
 int monitor_send(struct qemu *qemu, const char *command, const struct qmp_member members[])
 {
     struct era_buffer line = {0};
-    int r = qmp_append(&line, command, members);
+    int r = append(qemu, &line, command, members);
     if (r >= 0)
         r = era_buffer_flush(&line, qemu->monitor_fd);
     era_buffer_clear(&line);
@@ -45,6 +51,12 @@ int monitor_read(struct qemu *qemu, int64_t deadline_ns, struct qmp_line *ret_li
     }
 }
 
+/* Whether a line is about what was asked last. What QEMU cannot read at all is refused without an id. */
+static bool is_answer(const struct qemu *qemu, const struct qmp_line *line, enum qmp_kind kind)
+{
+    return line->kind == kind && (line->id == qemu->monitor_asked || (kind == QMP_ERROR && line->id == 0));
+}
+
 /* Until its command is answered. */
 static int await_answer(struct qemu *qemu, const char *command, int64_t deadline_ns, struct era_error *err)
 {
@@ -53,9 +65,9 @@ static int await_answer(struct qemu *qemu, const char *command, int64_t deadline
         int r = monitor_read(qemu, deadline_ns, &line);
         if (r < 0)
             return qemu_fail(qemu, r, command, err);
-        if (line.kind == QMP_RETURN)
+        if (is_answer(qemu, &line, QMP_RETURN))
             return 0;
-        if (line.kind == QMP_ERROR)
+        if (is_answer(qemu, &line, QMP_ERROR))
             return era_error_set(err, EIO, "vm_start_failed", "QEMU refused %s: %s", command, line.text);
     }
 }
@@ -64,7 +76,7 @@ int monitor_pass(struct qemu *qemu, const char *command, const struct qmp_member
                  struct era_error *err)
 {
     struct era_buffer line = {0};
-    int r = qmp_append(&line, command, members);
+    int r = append(qemu, &line, command, members);
     char control[CMSG_SPACE(sizeof fd)] = {0};
     struct iovec iov = {.iov_base = (void *)(uintptr_t)era_buffer_data(&line), .iov_len = era_buffer_len(&line)};
     struct msghdr message = {
@@ -101,7 +113,7 @@ int monitor_await(struct qemu *qemu, const char *event, const char *status, int6
         int r = monitor_read(qemu, deadline_ns, &line);
         if (r < 0)
             return qemu_fail(qemu, r, event, err);
-        if (line.kind == QMP_ERROR)
+        if (is_answer(qemu, &line, QMP_ERROR))
             return era_error_set(err, EIO, "vm_start_failed", "QEMU: %s", line.text);
         if (line.kind != QMP_EVENT || strcmp(line.word, event) != 0)
             continue;

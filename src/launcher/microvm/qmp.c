@@ -2,6 +2,7 @@
 #include "launcher/microvm/qmp.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,6 +67,20 @@ static void skip_word(struct scanner *s)
         s->at++;
     if (s->at == from)
         s->failed = true;
+}
+
+/* One of ours: another one answers nothing that was asked. */
+static uint32_t read_id(struct scanner *s)
+{
+    uint64_t id = 0;
+    for (skip_space(s); s->at < s->end && *s->at >= '0' && *s->at <= '9'; s->at++) {
+        id = id * 10 + (uint64_t)(*s->at - '0');
+        if (id > QMP_ID_MAX)
+            s->failed = true;
+        if (s->failed)
+            return 0;
+    }
+    return (uint32_t)id;
 }
 
 /* A member's name, before its value; elements of an array have none. */
@@ -160,6 +175,8 @@ static void read_line(struct scanner *s, struct qmp_line *line)
         if (era_str_eq(key, "event")) {
             line->kind = QMP_EVENT;
             read_string(s, line->word, sizeof line->word);
+        } else if (era_str_eq(key, "id")) {
+            line->id = read_id(s);
         } else {
             read_details(s, line);
         }
@@ -206,11 +223,15 @@ static int append_string(struct era_buffer *to, const char *text)
     return r < 0 ? r : append_text(to, "\"");
 }
 
-int qmp_append(struct era_buffer *to, const char *command, const struct qmp_member members[])
+int qmp_append(struct era_buffer *to, const char *command, uint32_t id, const struct qmp_member members[])
 {
+    char number[24];
+    snprintf(number, sizeof number, ", \"id\": %" PRIu32, id);
     int r = append_text(to, "{\"execute\": ");
     if (r >= 0)
         r = append_string(to, command);
+    if (r >= 0)
+        r = append_text(to, number);
     for (const struct qmp_member *member = members; r >= 0 && member != NULL && member->key != NULL; member++) {
         r = append_text(to, member == members ? ", \"arguments\": {" : ", ");
         if (r >= 0)

@@ -11,11 +11,12 @@
 #define ERA_LAUNCHER_MICROVM_QMP_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/buffer.h"
 
-enum { QMP_LINE_MAX = 16 * 1024, QMP_WORD_MAX = 64, QMP_TEXT_MAX = 160 };
+enum { QMP_LINE_MAX = 16 * 1024, QMP_WORD_MAX = 64, QMP_TEXT_MAX = 160, QMP_ID_MAX = 999999999 };
 
 enum qmp_kind {
     QMP_OTHER,    /* a well-formed object of no interest */
@@ -27,6 +28,7 @@ enum qmp_kind {
 
 struct qmp_line {
     enum qmp_kind kind;
+    uint32_t id;               /* of the command that is answered; 0: of none */
     char word[QMP_WORD_MAX];   /* the event's name */
     char status[QMP_WORD_MAX]; /* "status" of an event's data, or of what is returned; "" without */
     char text[QMP_TEXT_MAX];   /* why: of an error, or of an event that says so */
@@ -46,9 +48,10 @@ struct qmp_member {
 };
 
 /*
- * {"execute": "…", "arguments": {…}}. The one place where a command is written:
- * every text is escaped, so that none can end its string. -ENOMEM.
+ * {"execute": "…", "id": 1, "arguments": {…}}. The one place where a command is
+ * written: every text is escaped, so that none can end its string. id: 1 to
+ * QMP_ID_MAX, with which it is answered. -ENOMEM.
  */
-int qmp_append(struct era_buffer *to, const char *command, const struct qmp_member members[]);
+int qmp_append(struct era_buffer *to, const char *command, uint32_t id, const struct qmp_member members[]);
 
 #endif

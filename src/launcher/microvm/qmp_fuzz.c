@@ -17,6 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         FUZZ_ASSERT((size_t)taken <= size - at && text[at + (size_t)taken - 1] == '\n');
         FUZZ_ASSERT(strlen(line.word) < QMP_WORD_MAX && strlen(line.status) < QMP_WORD_MAX);
+        FUZZ_ASSERT(line.id <= QMP_ID_MAX);
         FUZZ_ASSERT(strlen(line.text) < QMP_TEXT_MAX && (line.kind == QMP_EVENT || line.word[0] == '\0'));
         at += (size_t)taken;
     }

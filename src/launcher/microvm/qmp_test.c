@@ -26,6 +26,8 @@ static void lines_are_told_apart(void **state)
         decoded("{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22}}, \"capabilities\": [\"oob\"]}}\r\n").kind,
         QMP_GREETING);
     assert_int_equal(decoded("{\"return\": {}}\r\n").kind, QMP_RETURN);
+    assert_int_equal(decoded("{\"return\": {\"id\": 3}}\r\n").id, 0);
+    assert_int_equal(decoded("{\"return\": {}, \"id\": 17}\r\n").id, 17);
     struct qmp_line line = decoded("{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\r\n");
     assert_int_equal(line.kind, QMP_ERROR);
     assert_string_equal(line.text, "no such thing");
@@ -56,6 +58,9 @@ static void what_is_no_object_is_refused(void **state)
                                       "{\"a\": 1,}\n",
                                       "{\"a\": 1} x\n",
                                       "{\"event\": {}}\n",
+                                      "{\"return\": {}, \"id\": \"7\"}\n",
+                                      "{\"return\": {}, \"id\": -7}\n",
+                                      "{\"return\": {}, \"id\": 4294967297}\n",
                                       "{\"a\": \"\x01\"}\n",
                                       "{\"a\": \"\\\n"};
     struct qmp_line line;
@@ -80,16 +85,17 @@ static void no_text_ends_its_string(void **state)
     text[255] = '\0';
     const struct qmp_member members[] = {{.key = "status", .text = text}, {.key = "status", .raw = "7"}, {.key = NULL}};
     struct era_buffer out = {0};
-    assert_int_equal(qmp_append(&out, "quit", members), 0);
+    assert_int_equal(qmp_append(&out, "quit", 9, members), 0);
     struct qmp_line line;
     assert_int_equal(qmp_decode((const char *)era_buffer_data(&out), era_buffer_len(&out), &line),
                      era_buffer_len(&out));
     assert_int_equal(line.kind, QMP_OTHER);
+    assert_int_equal(line.id, 9);
     /* Of quotes there are those around the names, the command, and the one text. */
     size_t quotes = 0;
     for (size_t i = 0; i < era_buffer_len(&out); i++)
         quotes += era_buffer_data(&out)[i] == '"';
-    assert_int_equal(quotes, 2 * 6);
+    assert_int_equal(quotes, 2 * 7);
     era_buffer_clear(&out);
 }
 

@@ -34,7 +34,10 @@ static int64_t deadline(void)
 
 int machine_stop(struct qemu *qemu, struct era_error *err)
 {
-    return monitor_ask(qemu, "stop", NULL, deadline(), err);
+    int r = monitor_ask(qemu, "stop", NULL, deadline(), err);
+    if (r < 0) /* it may be about to: it goes on then */
+        (void)monitor_send(qemu, "cont", NULL);
+    return r;
 }
 
 int machine_go_on(struct qemu *qemu, struct era_error *err)
