@@ -67,6 +67,19 @@ bool era_str_is_utf8(const void *data, size_t len)
     return true;
 }
 
+size_t era_str_whole(const char *text, size_t max)
+{
+    size_t len = strnlen(text, max);
+    size_t last = len; /* where the last character begins */
+    while (last > 0 && ((unsigned char)text[last - 1] & 0xC0) == 0x80)
+        last--;
+    if (last == 0)
+        return len;
+    unsigned char lead = (unsigned char)text[--last];
+    size_t size = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    return len - last < size ? last : len;
+}
+
 int era_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value)
 {
     uint64_t value = 0;

@@ -32,6 +32,9 @@ bool era_str_starts_with(const char *text, const char *prefix);
 /* Whether the bytes are well-formed UTF-8 (no surrogates, no overlongs). */
 bool era_str_is_utf8(const void *data, size_t len);
 
+/* How many of the first max bytes of a text in UTF-8 are whole characters: where it can be cut. */
+size_t era_str_whole(const char *text, size_t max);
+
 /*
  * A whole number in decimal, digits only, min <= value <= max.
  * -EINVAL when it is none, -ERANGE when out of bounds.

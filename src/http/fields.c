@@ -5,13 +5,14 @@
  */
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http/internal.h"
 
-enum { DEPTH_MAX = 16, DETAILS_MAX = 8192, FIELDS_LIST_MAX = 512 };
+enum { DEPTH_MAX = 16, DETAILS_MAX = 8192, FIELDS_LIST_MAX = 512, NAME_SHOWN = 64 };
 
 struct problems {
     char fields[FIELDS_LIST_MAX]; /* "cpu_count, memory_mib" */
@@ -229,6 +230,17 @@ enum { FIELD_COUNT = sizeof fields / sizeof fields[0] };
 
 /* ---- reading ---------------------------------------------------------------------- */
 
+/* What does not fit is left away, but for no half of a character. */
+ERA_PRINTF(3, 4) static void add(char *list, size_t size, const char *format, ...)
+{
+    size_t used = strlen(list);
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(list + used, size - used, format, args);
+    va_end(args);
+    list[era_str_whole(list, size)] = '\0';
+}
+
 /* A message of libera speaks of its own names ("cpu must be …"): here the field has another. */
 static void note(struct problems *problems, const char *name, const struct era_error *err)
 {
@@ -241,12 +253,10 @@ static void note(struct problems *problems, const char *name, const struct era_e
         message += own + 1;
     else if (!era_str_starts_with(message, "must be "))
         space = ": ";
-    size_t used = strlen(problems->fields);
-    (void)era_str_format(problems->fields + used, sizeof problems->fields - used, "%s%.64s", used > 0 ? ", " : "",
-                         name);
-    used = strlen(problems->details);
-    (void)era_str_format(problems->details + used, sizeof problems->details - used, "%s%.64s%s%s", used > 0 ? "; " : "",
-                         name, space, message);
+    int shown = (int)era_str_whole(name, NAME_SHOWN);
+    add(problems->fields, sizeof problems->fields, "%s%.*s", problems->fields[0] != '\0' ? ", " : "", shown, name);
+    add(problems->details, sizeof problems->details, "%s%.*s%s%s", problems->details[0] != '\0' ? "; " : "", shown,
+        name, space, message);
 }
 
 static const struct field *find_field(const char *name, unsigned what)

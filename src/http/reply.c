@@ -85,13 +85,25 @@ void reply_json(struct request *request, unsigned status, json_t *body)
     reply_text(request, status, "application/json", text);
 }
 
+/* What a guest, or a client, named may hold anything, and may have been cut anywhere; a message is text. */
+static json_t *readable(const char *text)
+{
+    size_t len = strlen(text);
+    if (era_str_is_utf8(text, len))
+        return json_string(text);
+    _cleanup_free_ char *ascii = strdup(text);
+    for (char *p = ascii; p != NULL && *p != '\0'; p++)
+        *p = (char)((unsigned char)*p < 0x80 ? *p : '?');
+    return ascii != NULL ? json_string(ascii) : NULL;
+}
+
 static void reply_failure(struct request *request, unsigned status, const char *code, const char *message,
                           const char *details)
 {
-    json_t *body = json_pack("{s:s, s:s, s:i, s:s}", "error", status_phrase(status), "code", code, "status",
-                             (int)status, "message", message);
+    json_t *body = json_pack("{s:s, s:s, s:i, s:o}", "error", status_phrase(status), "code", code, "status",
+                             (int)status, "message", readable(message));
     if (body != NULL && details != NULL && details[0] != '\0')
-        json_object_set_new(body, "details", json_string(details));
+        json_object_set_new(body, "details", readable(details));
     reply_json(request, status, body);
     if (status == 429 || status == 503)
         reply_header(request, MHD_HTTP_HEADER_RETRY_AFTER, status == 429 ? "1" : "5");
@@ -107,23 +119,14 @@ void reply_refusal(struct request *request, unsigned status, const char *code, c
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    message[era_str_whole(message, sizeof message)] = '\0';
     reply_failure(request, status, code, message, details);
 }
 
 void reply_error(struct request *request, const struct era_error *err)
 {
-    /* What a guest named may hold anything; a message is text. */
-    char message[2 * ERA_ERROR_MESSAGE_MAX];
-    const char *text = err->message;
-    if (!era_str_is_utf8(text, strlen(text))) {
-        size_t n = 0;
-        for (const char *p = text; *p != '\0' && n < sizeof message - 1; p++)
-            message[n++] = (char)((unsigned char)*p < 0x80 ? *p : '?');
-        message[n] = '\0';
-        text = message;
-    }
     char details[64] = "";
     if (err->field[0] != '\0')
         snprintf(details, sizeof details, "field: %s", err->field);
-    reply_failure(request, status_of_code(err->code), err->code, text, details);
+    reply_failure(request, status_of_code(err->code), err->code, err->message, details);
 }

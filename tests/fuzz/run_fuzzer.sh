@@ -6,4 +6,4 @@ set -eu
 fuzzer=$1 found=$2 corpus=$3
 mkdir -p "$found"
 exec "$fuzzer" -max_total_time="${FUZZ_SECONDS:-20}" -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
-    -artifact_prefix="$found/crash-" "$found" "$corpus"
+    -error_exitcode=1 -artifact_prefix="$found/crash-" "$found" "$corpus"

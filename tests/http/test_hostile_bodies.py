@@ -60,6 +60,15 @@ def test_every_wrong_value_in_every_field_is_refused_by_name(target: Server, hom
     assert tried > 200 if schema != "Run" else tried > 100
 
 
+@pytest.mark.parametrize("character", "é€\U0001f4a3")
+def test_unknown_names_are_cut_between_characters(target: Server, character: str) -> None:
+    """However long they are, and wherever they have to be cut: the answer is JSON."""
+    for before in range(64):
+        body = {"language": "python", **{f"{'a' * before}{i}{character * 300}": 1 for i in range(12)}}
+        error = target.ask("POST", "/api/vm", body).error(400, "invalid_argument")
+        assert "there is no such field" in error["details"] and "?" not in error["message"] + error["details"]
+
+
 def nested(depth: int, opened: bytes = b"[", closed: bytes = b"]") -> bytes:
     """So many levels."""
     return opened * depth + b"1" + closed * depth

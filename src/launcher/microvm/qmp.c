@@ -161,7 +161,7 @@ static void read_line(struct scanner *s, struct qmp_line *line)
     static const struct {
         const char *key;
         enum qmp_kind kind;
-    } kinds[] = {{"QMP", QMP_GREETING}, {"return", QMP_RETURN}, {"error", QMP_ERROR}};
+    } kinds[] = {{"QMP", QMP_GREETING}, {"return", QMP_RETURN}, {"error", QMP_ERROR}, {"event", QMP_EVENT}};
     char key[QMP_WORD_MAX];
     expect(s, '{');
     if (s->failed || take(s, '}'))
@@ -169,11 +169,13 @@ static void read_line(struct scanner *s, struct qmp_line *line)
     do {
         read_string(s, key, sizeof key);
         expect(s, ':');
-        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-            if (era_str_eq(key, kinds[i].key))
-                line->kind = kinds[i].kind;
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+            if (!era_str_eq(key, kinds[i].key))
+                continue;
+            s->failed |= line->kind != QMP_OTHER; /* it is of one kind */
+            line->kind = kinds[i].kind;
+        }
         if (era_str_eq(key, "event")) {
-            line->kind = QMP_EVENT;
             read_string(s, line->word, sizeof line->word);
         } else if (era_str_eq(key, "id")) {
             line->id = read_id(s);

@@ -58,6 +58,7 @@ static void what_is_no_object_is_refused(void **state)
                                       "{\"a\": 1,}\n",
                                       "{\"a\": 1} x\n",
                                       "{\"event\": {}}\n",
+                                      "{\"event\": \"STOP\", \"return\": {}}\n",
                                       "{\"return\": {}, \"id\": \"7\"}\n",
                                       "{\"return\": {}, \"id\": -7}\n",
                                       "{\"return\": {}, \"id\": 4294967297}\n",
