@@ -89,6 +89,12 @@ static bool lost_its_owner(int folder_fd)
     return faccessat(folder_fd, "owner.lock", F_OK, 0) == 0 && !lock_is_held(folder_fd, "owner.lock");
 }
 
+/* Whether somebody serves it. A shim without a socket is about to start its guest, or to end with it. */
+static bool is_served(int folder_fd)
+{
+    return shim_alive(folder_fd) && faccessat(folder_fd, "vm.sock", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error *err)
 {
     _cleanup_close_ int folder = shim_open_folder(era, record->id);
@@ -103,11 +109,12 @@ int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error
         _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, 0);
         return op < 0 || shim_stop(folder, 0, NULL) < 0 ? 0 : abandon(era, record, err);
     }
-    if (record->status == ERA_VM_READY && !alive) {
-        /* Whoever starts or ends it now will say himself what became of it. */
+    if (record->status == ERA_VM_READY && !(folder >= 0 && is_served(folder))) {
+        /* Whoever starts or ends it now will say himself what became of it, or has just done so. */
         _cleanup_close_ int op = folder >= 0 ? lock_take(folder, "op.lock", F_WRLCK, 0) : -ENOENT;
-        if (op == -EAGAIN)
+        if (op == -EAGAIN || (folder >= 0 && (is_served(folder) || shim_await_end(folder, NULL) < 0)))
             return 0;
+        alive = false;
         shim_sweep(era, record->id);
         ERA_POINT("reconcile.swept");
         if (folder >= 0)
