@@ -47,7 +47,9 @@ int era_write_file_atomic_at(int dirfd, const char *name, const void *data, size
 
 /*
  * Removes a file or a whole tree without following links and without
- * recursing on the stack; crosses no mount point. An absent name is success.
+ * recursing on the stack; crosses no mount point. An absent name is success,
+ * and several may remove the same tree at once. -ENOTEMPTY: somebody puts
+ * something into it meanwhile.
  */
 int era_remove_tree_at(int dirfd, const char *name);
 

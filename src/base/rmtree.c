@@ -5,7 +5,8 @@
  * with two descriptors only: go down into the first subdirectory met; when a
  * directory is empty of them, step up by "..", and remove it from above. The
  * step up is checked against the inode that we came from, so that a directory
- * moved away meanwhile ends the walk instead of leading it elsewhere.
+ * moved away meanwhile ends the walk instead of leading it elsewhere. What is
+ * not there any more, somebody else has removed.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -24,7 +25,28 @@ struct level {
     char name[256];
 };
 
-/* Removes everything but directories; returns 1 and the name of a first subdirectory, or 0. */
+/* 0: it is gone, if by ourselves or by somebody who removes the same tree; 1: it is a directory with something in it.
+ */
+static int remove_entry(int fd, const char *name, dev_t dev)
+{
+    if (unlinkat(fd, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    int error = errno;
+    struct stat st;
+    if (error != EISDIR && error != EPERM)
+        return -error;
+    if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISDIR(st.st_mode))
+        return -error;
+    if (st.st_dev != dev)
+        return -EXDEV;
+    if (unlinkat(fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return 0;
+    return errno == ENOTEMPTY || errno == EEXIST ? 1 : -errno;
+}
+
+/* Removes everything but directories that are not empty; returns 1 and the name of a first one, or 0. */
 static int sweep_directory(int fd, dev_t dev, char ret_subdir[256])
 {
     int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -41,23 +63,9 @@ static int sweep_directory(int fd, dev_t dev, char ret_subdir[256])
     while (r == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
-        if (unlinkat(fd, entry->d_name, 0) == 0 || errno == ENOENT)
-            continue;
-        int error = errno;
-        struct stat st;
-        if ((error != EISDIR && error != EPERM) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-            !S_ISDIR(st.st_mode)) {
-            r = -error;
-        } else if (st.st_dev != dev) {
-            r = -EXDEV;
-        } else if (unlinkat(fd, entry->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
-            if (errno != ENOTEMPTY && errno != EEXIST) {
-                r = -errno;
-            } else {
-                era_str_copy(ret_subdir, 256, entry->d_name);
-                r = 1;
-            }
-        }
+        r = remove_entry(fd, entry->d_name, dev);
+        if (r == 1)
+            era_str_copy(ret_subdir, 256, entry->d_name);
     }
     if (entry == NULL && errno != 0 && r == 0)
         r = -errno;
@@ -90,14 +98,14 @@ int era_remove_tree_at(int dirfd, const char *name)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return -errno;
-    if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
+    if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
         return 0;
     if (errno != ENOTEMPTY && errno != EEXIST)
         return -errno;
 
     _cleanup_close_ int fd = open_directory(dirfd, name);
     if (fd < 0)
-        return fd;
+        return fd == -ENOENT ? 0 : fd;
     struct stat st;
     int r = inode_of(fd, &st);
     if (r < 0)
@@ -125,6 +133,8 @@ int era_remove_tree_at(int dirfd, const char *name)
             levels[depth].ino = st.st_ino;
             memcpy(levels[depth].name, subdir, sizeof subdir);
             int down = open_directory(fd, subdir);
+            if (down == -ENOENT)
+                continue;
             if (down < 0)
                 return down;
             depth++;
