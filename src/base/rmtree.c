@@ -25,8 +25,7 @@ struct level {
     char name[256];
 };
 
-/* 0: it is gone, if by ourselves or by somebody who removes the same tree; 1: it is a directory with something in it.
- */
+/* 0: it is gone, and be it by somebody else's hand; 1: it is a directory with something in it. */
 static int remove_entry(int fd, const char *name, dev_t dev)
 {
     if (unlinkat(fd, name, 0) == 0 || errno == ENOENT)

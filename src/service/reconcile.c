@@ -89,10 +89,23 @@ static bool lost_its_owner(int folder_fd)
     return faccessat(folder_fd, "owner.lock", F_OK, 0) == 0 && !lock_is_held(folder_fd, "owner.lock");
 }
 
-/* Whether somebody serves it. A shim without a socket is about to start its guest, or to end with it. */
-static bool is_served(int folder_fd)
+/* Takes down what is on record as up and served by nobody; 0 when somebody else is at it, or has brought it up. */
+static int take_down(struct era *era, int folder, struct era_vm_record *record, struct era_error *err)
 {
-    return shim_alive(folder_fd) && faccessat(folder_fd, "vm.sock", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    _cleanup_close_ int op = folder >= 0 ? lock_take(folder, "op.lock", F_WRLCK, 0) : -ENOENT;
+    if (op == -EAGAIN || (folder >= 0 && shim_serves(folder)))
+        return 0;
+    record->status = ERA_VM_STOPPED;
+    if (folder >= 0 && shim_alive(folder))
+        return 1; /* a guest dies as slowly as it likes: nobody waits here, and who looks afterwards puts it on record
+                   */
+    shim_sweep(era, record->id);
+    ERA_POINT("reconcile.swept");
+    if (folder >= 0)
+        (void)unlinkat(folder, "vm.sock", 0);
+    ERA_POINT("reconcile.socket");
+    int r = era_store_vm_set_status(era->store, record->id, ERA_VM_STOPPED, err);
+    return r < 0 ? r : 1;
 }
 
 int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error *err)
@@ -109,24 +122,14 @@ int reconcile_vm(struct era *era, struct era_vm_record *record, struct era_error
         _cleanup_close_ int op = lock_take(folder, "op.lock", F_WRLCK, 0);
         return op < 0 || shim_stop(folder, 0, NULL) < 0 ? 0 : abandon(era, record, err);
     }
-    if (record->status == ERA_VM_READY && !(folder >= 0 && is_served(folder))) {
-        /* Whoever starts or ends it now will say himself what became of it, or has just done so. */
-        _cleanup_close_ int op = folder >= 0 ? lock_take(folder, "op.lock", F_WRLCK, 0) : -ENOENT;
-        if (op == -EAGAIN || (folder >= 0 && (is_served(folder) || shim_await_end(folder, NULL) < 0)))
-            return 0;
-        alive = false;
-        shim_sweep(era, record->id);
-        ERA_POINT("reconcile.swept");
-        if (folder >= 0)
-            (void)unlinkat(folder, "vm.sock", 0);
-        ERA_POINT("reconcile.socket");
-        int r = era_store_vm_set_status(era->store, record->id, ERA_VM_STOPPED, err);
-        if (r < 0)
+    int r = 0;
+    if (record->status == ERA_VM_READY) {
+        alive = folder >= 0 && shim_serves(folder);
+        if (!alive && (r = take_down(era, folder, record, err)) <= 0)
             return r;
-        record->status = ERA_VM_STOPPED;
     }
     bool running = false;
-    int r = reconcile_runs(era, record->id, alive, &running, err);
+    r = reconcile_runs(era, record->id, alive, &running, err);
     if (r >= 0 && running && record->status == ERA_VM_READY)
         record->status = ERA_VM_RUNNING;
     if (r >= 0 && alive && record->paused && (record->status == ERA_VM_READY || record->status == ERA_VM_RUNNING))

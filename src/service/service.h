@@ -106,6 +106,8 @@ int lock_narrow(int fd, int64_t at);
 /* A VM's folder, opened; -ENOENT. */
 int shim_open_folder(const struct era *era, const char *id);
 bool shim_alive(int folder_fd);
+/* Whether it has a socket as well. One without is about to start its guest, or to end with it. */
+bool shim_serves(int folder_fd);
 
 /* A shim that has launched its guest and waits for the commit. */
 struct shim_launch {

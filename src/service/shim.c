@@ -42,6 +42,11 @@ bool shim_alive(int folder_fd)
     return lock_is_held(folder_fd, "shim.lock");
 }
 
+bool shim_serves(int folder_fd)
+{
+    return shim_alive(folder_fd) && faccessat(folder_fd, "vm.sock", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 /* A program to be started, and what came of it. */
 struct start {
     const char *path;

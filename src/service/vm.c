@@ -262,8 +262,10 @@ static int start_again(struct era *era, struct era_vm_record *record, int folder
     era_vm_record_clear(&now);
     if (unborn)
         return era_error_set(err, EBUSY, "vm_busy", "the VM is being created");
-    if (shim_alive(folder))
+    if (shim_serves(folder))
         return 0;
+    if ((r = shim_await_end(folder, err)) < 0) /* one whose guest has just ended */
+        return r;
     ERA_POINT("start.seized");
     shim_sweep(era, record->id);
     struct shim_launch launch = {.channel_fd = -EBADF};

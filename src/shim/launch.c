@@ -47,7 +47,7 @@ static _Noreturn void give_up(struct shim *shim, const struct era_error *err)
     struct era_buffer out = {0};
     if (err != NULL && era_message_append(&out, ERA_FRAME_ERROR, 0, era_error_encode, err) >= 0)
         (void)era_write_full(SHIM_FD_LAUNCH, era_buffer_data(&out), era_buffer_len(&out));
-    unlink("vm.sock"); /* first: whoever finds a living shim without one waits for its end */
+    unlink("vm.sock"); /* first: a shim without one serves nobody */
     if (shim->guest != NULL)
         shim->guest->ops->free(shim->guest);
     exit(1);

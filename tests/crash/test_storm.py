@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import fcntl
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -12,7 +14,7 @@ import threading
 import time
 
 from tests.conftest import Agent, eventually, shim_of
-from tests.crash.host import Host
+from tests.crash.host import Host, Process
 
 CLIENTS = 8
 # Of storm; AGENT_CRASH_SECONDS lets it last longer.
@@ -82,6 +84,16 @@ def test_kill_9_at_random_times(host: Host) -> None:
     host.cleans_up()
 
 
+def is_locked(path: pathlib.Path) -> bool:
+    """Whether somebody holds a lock on a file."""
+    with path.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_a_stopped_shim_holds_nobody_up_for_ever(host: Host) -> None:
     """List answers at once; stop and clean with vm_busy, within the time that they give a shim. Then it goes on."""
     agent = host.agent
@@ -101,6 +113,26 @@ def test_a_stopped_shim_holds_nobody_up_for_ever(host: Host) -> None:
     eventually(lambda: shim not in host.processes())
     host.check()
     host.works()
+    host.cleans_up()
+
+
+def test_a_vm_that_is_ending_holds_up_who_needs_it_alone(host: Host) -> None:
+    """Here its shim stands between taking its socket away and its end: a list answers at once, a run comes after it."""
+    agent = host.agent
+    created = agent.run("vm", "create", "--language", "python", env={"ERA_FAULT": "end.unlinked=stop"}, check=True)
+    vm = str(created.json()["id"])
+    shim = shim_of(agent, vm)
+    try:
+        (init,) = (pid for pid, (process, _) in host.processes().items() if process.name == "era-init")
+        os.kill(init, signal.SIGKILL)
+        eventually(lambda: Process(shim).name == "era-fault")
+        assert [v["status"] for v in agent.run("vm", "list", "--all", check=True, timeout=8).lines()] == ["stopped"]
+        run = agent.start("vm", "run", "--vm", vm, "--cmd", "true", stdout=subprocess.DEVNULL)
+        eventually(lambda: is_locked(agent.state / "vms" / vm / "op.lock"))
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    assert run.wait(timeout=30) == 0
+    assert host.check()[vm]["status"] == "ready"
     host.cleans_up()
 
 
