@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,10 @@ STATE = pathlib.Path(os.environ.get("AGENT_TEST_STATE_DIR", ROOT / ".cache" / "t
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The markers of this suite."""
+    """The markers of this suite; and signals as a shell gives them, however the suite itself was started."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     config.addinivalue_line("markers", "as_root: promises what holds for root alone; another user does not run it")
     config.addinivalue_line("markers", "slow_emulated: takes long under emulation, and script/test --vm leaves it out")
     config.addinivalue_line("markers", "microvm_only: takes minutes by emulation, and script/test microvm alone runs it")

@@ -73,6 +73,14 @@ const char *era_helper_dir(const struct era *era);
 typedef void (*era_progress_fn)(void *userdata, const char *line);
 void era_set_progress(struct era *era, era_progress_fn fn, void *userdata);
 
+/*
+ * How slow work (building or fetching an image, the start of a VM) is cut
+ * short: once fd can be read (a signalfd, an eventfd, a pipe), it is given up,
+ * what it had begun is removed, and the call fails with "interrupted". The
+ * descriptor is borrowed until era_close() and never read. 0 or less: none.
+ */
+void era_set_cancel(struct era *era, int fd);
+
 /* ---- creating a VM ------------------------------------------------------ */
 
 /* "python" or "node" ("javascript" and "js" mean "node").

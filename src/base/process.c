@@ -211,21 +211,27 @@ static bool stream_read(struct stream *stream, int fd, const struct era_process_
     }
 }
 
-/* Follows the output until the child has ended. */
-static void follow(pid_t pid, struct pipes *pipes, const struct era_process_spec *spec,
+/* Follows the output until the child has ended. Returns false when it is to be cut short. */
+static bool follow(pid_t pid, struct pipes *pipes, const struct era_process_spec *spec,
                    struct era_process_result *result)
 {
     struct stream out = {.number = 1};
     struct stream err = {.number = 2};
     _cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     bool ended = false;
-    while (!ended && (pipes->out[0] >= 0 || pipes->err[0] >= 0)) {
+    bool cancelled = false;
+    while (!ended && !cancelled && (pipes->out[0] >= 0 || pipes->err[0] >= 0)) {
         struct pollfd polled[] = {{.fd = pipes->out[0], .events = POLLIN},
                                   {.fd = pipes->err[0], .events = POLLIN},
-                                  {.fd = pidfd, .events = POLLIN}};
-        if (poll(polled, 3, -1) < 0 && errno != EINTR)
+                                  {.fd = pidfd, .events = POLLIN},
+                                  {.fd = spec->cancel_fd > 0 ? spec->cancel_fd : -1, .events = POLLIN}};
+        if (poll(polled, 4, -1) < 0) {
+            if (errno == EINTR)
+                continue;
             break;
+        }
         ended = pidfd >= 0 && polled[2].revents != 0;
+        cancelled = polled[3].revents != 0;
         if (pipes->out[0] >= 0 && !stream_read(&out, pipes->out[0], spec, result))
             era_closep(&pipes->out[0]);
         if (pipes->err[0] >= 0 && !stream_read(&err, pipes->err[0], spec, result))
@@ -235,6 +241,7 @@ static void follow(pid_t pid, struct pipes *pipes, const struct era_process_spec
         stream_flush(&out, spec, result);
     if (err.len > 0)
         stream_flush(&err, spec, result);
+    return !cancelled;
 }
 
 static int wait_for(pid_t pid)
@@ -321,8 +328,12 @@ int era_process_run(const struct era_process_spec *spec, struct era_process_resu
         return r;
     }
     struct era_process_result result = {0};
-    follow(pid, &pipes, spec, &result);
+    bool whole = follow(pid, &pipes, spec, &result);
+    if (!whole && kill(-pid, SIGKILL) < 0) /* not yet waited for, so still ours */
+        kill(pid, SIGKILL);
     result.wait_status = wait_for(pid);
+    if (!whole)
+        return era_error_set(err, ECANCELED, "interrupted", "interrupted");
     *ret_result = result;
     return 0;
 }

@@ -44,6 +44,9 @@ struct era_process_spec {
     /* Such a namespace must have a range of ids, or the call fails with "tool_missing" or "id_range_missing". */
     bool need_id_range;
 
+    /* Borrowed; 0 or less: none. Once it can be read, the program and its process group are killed. */
+    int cancel_fd;
+
     era_process_line_fn on_line; /* may be NULL */
     void *userdata;
 };
@@ -57,7 +60,8 @@ struct era_process_result {
 
 /*
  * Runs it to its end. Returns 0 once it was executed, whatever its status.
- * Errors: system_error (ENOENT when path is gone), out_of_memory, tool_missing, id_range_missing.
+ * Errors: system_error (ENOENT when path is gone), out_of_memory, tool_missing, id_range_missing,
+ * interrupted (by cancel_fd; it has ended by then).
  */
 int era_process_run(const struct era_process_spec *spec, struct era_process_result *ret_result, struct era_error *err);
 

@@ -140,6 +140,47 @@ static void with_namespaces_strays_end_with_it(void **state)
     close(pipe_fds[0]);
 }
 
+/* Says that the program is at work, and cuts it short. */
+struct impatience {
+    int cancel_fd;
+};
+
+static void cut_short(void *userdata, int stream, const char *line)
+{
+    const struct impatience *impatience = userdata;
+    (void)!write(impatience->cancel_fd, "", 1);
+}
+
+static void who_is_cut_short_ends_with_its_group(void **state)
+{
+    int cancel[2];
+    int held[2];
+    assert_int_equal(pipe2(cancel, O_CLOEXEC) | pipe2(held, O_CLOEXEC), 0);
+    struct impatience impatience = {.cancel_fd = cancel[1]};
+    const char *argv[] = {"sh", "-c", "sleep 1000 & sleep 1000 & echo begun; wait", NULL};
+    const char *envp[] = {"PATH=/usr/bin:/bin", NULL};
+    const struct era_process_spec spec = {.path = "/bin/sh",
+                                          .argv = argv,
+                                          .envp = envp,
+                                          .cwd_fd = -EBADF,
+                                          .fds = &held[1],
+                                          .fd_count = 1,
+                                          .cancel_fd = cancel[0],
+                                          .on_line = cut_short,
+                                          .userdata = &impatience};
+    struct era_error err = {0};
+    struct era_process_result result;
+    assert_int_equal(era_process_run(&spec, &result, &err), -ECANCELED);
+    assert_true(era_error_is(&err, "interrupted"));
+    /* Each of the three held this pipe. */
+    close(held[1]);
+    char byte;
+    assert_int_equal(read(held[0], &byte, 1), 0);
+    close(held[0]);
+    close(cancel[0]);
+    close(cancel[1]);
+}
+
 static void what_cannot_be_executed_is_said(void **state)
 {
     const char *argv[] = {"x", NULL};
@@ -221,6 +262,7 @@ int main(void)
         cmocka_unit_test(nothing_of_ours_crosses),
         cmocka_unit_test(a_stray_that_holds_the_output_holds_up_nobody),
         cmocka_unit_test(with_namespaces_strays_end_with_it),
+        cmocka_unit_test(who_is_cut_short_ends_with_its_group),
         cmocka_unit_test(what_cannot_be_executed_is_said),
         cmocka_unit_test(tools_are_found_in_absolute_folders_only),
         cmocka_unit_test(only_named_variables_are_inherited),

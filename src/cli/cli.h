@@ -140,6 +140,21 @@ void table_age(int64_t realtime_ns, char *to, size_t size);
 
 /* Opens the state directory that options and environment name, with progress on a terminal. */
 int session_open(const struct invocation *invocation, struct era **ret_era, struct era_error *err);
+/*
+ * The same for slow work, which a signal ends: it removes what it has begun and
+ * fails with "interrupted". *ret_signal_fd is closed after era_close().
+ */
+int session_open_interruptible(const struct invocation *invocation, struct era **ret_era, int *ret_signal_fd,
+                               struct era_error *err);
+
+/* ---- signals.c ---------------------------------------------------------- */
+
+/* Blocks the signals that end a program, but for those that are ignored, and yields a signalfd. */
+int signals_block(void);
+/* Those and window changes: before a run starts, which gets them by live_loop(). */
+int signals_block_with_resize(void);
+/* One of them that has come and was not read, or 0. */
+int signals_pending(void);
 
 /* ---- terminal.c --------------------------------------------------------- */
 
@@ -163,17 +178,13 @@ struct live_run {
 struct live_options {
     bool forward_stdin; /* of the one run */
     bool terminal;      /* raw mode: keys are bytes, window changes are passed on */
-    int signal_fd;      /* from live_block_signals() */
+    int signal_fd;      /* from signals_block_with_resize() */
 };
 
-/* Blocks the signals that live_loop() forwards and yields a signalfd: before a run starts. */
-int live_block_signals(void);
 /* Runs until all have ended. Returns the worst exit status; 128+N when we were told to end by signal N twice. */
 int live_loop(struct live_run runs[], size_t count, const struct live_options *options, struct era_error *err);
 /* An error for each whose VM ended while it ran, when there is no other result that says so. */
 void live_tell_lost(const struct invocation *invocation, const struct live_run runs[], size_t count);
-/* The signal that arrived while nothing was running, or 0. */
-int live_pending_signal(int signal_fd);
 
 /* ---- ask.c: options that several commands have in common ---------------- */
 

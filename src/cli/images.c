@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdio.h>
 
+#include "base/cleanup.h"
 #include "base/error.h"
 #include "base/str.h"
 #include "cli/cli.h"
@@ -54,10 +56,11 @@ int image_build(const struct invocation *invocation)
     struct era_error err = {0};
     struct era *era = NULL;
     struct era_image *image = NULL;
+    _cleanup_close_ int signal_fd = -EBADF;
     struct era_vm_spec *spec = NULL;
     int r = ask_template(invocation, &spec, &err);
     if (r >= 0)
-        r = session_open(invocation, &era, &err);
+        r = session_open_interruptible(invocation, &era, &signal_fd, &err);
     if (r >= 0)
         r = era_image_build(era, invocation->positionals[0], option_given(invocation, "rebuild"), &image, &err);
     if (r >= 0 && spec != NULL)
@@ -71,7 +74,8 @@ int image_pull(const struct invocation *invocation)
     struct era_error err = {0};
     struct era *era = NULL;
     struct era_image *image = NULL;
-    int r = session_open(invocation, &era, &err);
+    _cleanup_close_ int signal_fd = -EBADF;
+    int r = session_open_interruptible(invocation, &era, &signal_fd, &err);
     if (r >= 0)
         r = era_image_pull(era, invocation->positionals[0], &image, &err);
     return finish(invocation, era, r, &err, image, "image pulled");
@@ -82,7 +86,8 @@ int image_import(const struct invocation *invocation)
     struct era_error err = {0};
     struct era *era = NULL;
     struct era_image *image = NULL;
-    int r = session_open(invocation, &era, &err);
+    _cleanup_close_ int signal_fd = -EBADF;
+    int r = session_open_interruptible(invocation, &era, &signal_fd, &err);
     if (r >= 0)
         r = era_image_import(era, invocation->positionals[0], option_value(invocation, "name"), &image, &err);
     return finish(invocation, era, r, &err, image, "image imported");

@@ -32,31 +32,6 @@ struct loop {
     char input[INPUT_SIZE];
 };
 
-int live_block_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGQUIT);
-    sigaddset(&set, SIGWINCH);
-    signal(SIGPIPE, SIG_IGN);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-        return -errno;
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd < 0 ? -errno : fd;
-}
-
-int live_pending_signal(int signal_fd)
-{
-    struct signalfd_siginfo info;
-    while (read(signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
-        if (info.ssi_signo != SIGWINCH)
-            return (int)info.ssi_signo;
-    return 0;
-}
-
 /* ---- output ------------------------------------------------------------- */
 
 /* All of it, also to a pipe or terminal that somebody who shares it has made non-blocking. */

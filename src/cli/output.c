@@ -36,6 +36,9 @@ int output_json(json_t *object)
 
 int output_error(const struct invocation *invocation, const struct era_error *err)
 {
+    int signo = era_error_is(err, "interrupted") ? signals_pending() : 0;
+    if (signo != 0)
+        return 128 + signo; /* who sent it needs no word of it */
     era_log_error(err);
     if (era_error_is(err, "usage") || era_error_is(err, "invalid_argument"))
         return EXIT_USAGE;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "base/str.h"
 #include "cli/cli.h"
 
@@ -32,5 +33,18 @@ int session_open(const struct invocation *invocation, struct era **ret_era, stru
         era_set_progress(*ret_era, show_progress, NULL);
         atexit(erase_progress);
     }
+    return r;
+}
+
+int session_open_interruptible(const struct invocation *invocation, struct era **ret_era, int *ret_signal_fd,
+                               struct era_error *err)
+{
+    int fd = signals_block();
+    if (fd < 0)
+        return era_error_errno(err, -fd, "cannot wait for signals");
+    *ret_signal_fd = fd;
+    int r = session_open(invocation, ret_era, err);
+    if (r >= 0)
+        era_set_cancel(*ret_era, fd);
     return r;
 }

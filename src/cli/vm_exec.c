@@ -62,7 +62,7 @@ int vm_exec(const struct invocation *invocation)
     struct era *era = NULL;
     struct era_run_spec *spec = NULL;
     char **ids = NULL;
-    _cleanup_close_ int signal_fd = live_block_signals();
+    _cleanup_close_ int signal_fd = signals_block_with_resize();
 
     int r = ask_run(invocation, &spec, &err);
     if (r >= 0)

@@ -42,7 +42,7 @@ int vm_shell(const struct invocation *invocation)
     struct era_run_spec *spec = NULL;
     const char *id = option_value(invocation, "vm");
     struct live_run live = {.vm_id = id};
-    _cleanup_close_ int signal_fd = live_block_signals();
+    _cleanup_close_ int signal_fd = signals_block_with_resize();
     const struct live_options options = {.forward_stdin = true, .terminal = true, .signal_fd = signal_fd};
 
     int r = make_spec(invocation, &spec, &err);

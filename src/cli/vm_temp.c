@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "cli/cli.h"
@@ -7,7 +9,7 @@ static int run_in(struct era *era, const struct era_vm *vm, const struct era_run
                   const struct live_options *options, struct era_error *err)
 {
     struct live_run live = {.vm_id = era_vm_id(vm)};
-    int signo = live_pending_signal(options->signal_fd); /* it came while the VM was made */
+    int signo = signals_pending(); /* it came while the VM was made */
     if (signo != 0)
         return 128 + signo;
     int r = era_run_start(era, live.vm_id, spec, &live.run, err);
@@ -24,7 +26,8 @@ int vm_temp(const struct invocation *invocation)
     struct era_vm_spec *vm_spec = NULL;
     struct era_run_spec *run_spec = NULL;
     struct era_vm *vm = NULL;
-    _cleanup_close_ int signal_fd = live_block_signals();
+    _cleanup_close_ int signal_fd = signals_block_with_resize();
+    _cleanup_close_ int cancel_fd = -EBADF;
     const struct live_options options = {.forward_stdin = option_given(invocation, "stdin"), .signal_fd = signal_fd};
 
     int r = ask_vm(invocation, &vm_spec, &err);
@@ -35,7 +38,7 @@ int vm_temp(const struct invocation *invocation)
     if (r >= 0)
         r = era_run_spec_set_live(run_spec, true, &err);
     if (r >= 0)
-        r = session_open(invocation, &era, &err);
+        r = session_open_interruptible(invocation, &era, &cancel_fd, &err);
     if (r >= 0)
         r = era_vm_create(era, vm_spec, &vm, &err);
     if (r >= 0)

@@ -75,6 +75,7 @@ int era_image_helper_run(struct era_image_store *images, const struct era_strv *
         .fds = fds,
         .fd_count = fd_count,
         .as_root = true,
+        .cancel_fd = images->cancel_fd,
         .on_line = on_line,
         .userdata = &talk,
     };

@@ -54,6 +54,9 @@ void era_image_store_close(struct era_image_store *images);
 ERA_DEFINE_CLEANUP(struct era_image_store, era_image_store_close)
 void era_image_store_set_progress(struct era_image_store *images, era_image_progress_fn fn, void *userdata);
 
+/* Once fd (borrowed; 0 or less: none) can be read, what is being made is given up and removed: "interrupted". */
+void era_image_store_set_cancel(struct era_image_store *images, int fd);
+
 /*
  * Builds "agent/python:3.11" or "agent/node:20" from signed Debian packages
  * (and Node's own package, its integrity checked). language: "python", "node".

@@ -28,7 +28,8 @@ enum {
 struct era_image_store {
     char *dir; /* "<state_dir>/images" */
     char *helper_dir;
-    int fd; /* dir */
+    int fd;        /* dir */
+    int cancel_fd; /* borrowed; 0 or less: none */
     era_image_progress_fn progress;
     void *userdata;
 };

@@ -52,6 +52,11 @@ void era_image_store_set_progress(struct era_image_store *images, era_image_prog
     images->userdata = userdata;
 }
 
+void era_image_store_set_cancel(struct era_image_store *images, int fd)
+{
+    images->cancel_fd = fd;
+}
+
 void era_image_progress(struct era_image_store *images, const char *format, ...)
 {
     if (images->progress == NULL)

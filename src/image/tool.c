@@ -121,6 +121,7 @@ static int run(const struct era_image_tool *tool, const struct era_image_work *w
     /* The work is locked for as long as a process of the tool lives. */
     spec.fds = &work->fd;
     spec.fd_count = 1;
+    spec.cancel_fd = work->images->cancel_fd;
     struct era_process_result result;
     int r = era_process_run(&spec, &result, err);
     if (r < 0 || era_process_succeeded(&result))

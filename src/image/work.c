@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "image/internal.h"
+
+enum { LOCK_INTERVAL_MS = 50 };
 
 static bool is_still(int dir_fd, const char *name, int fd)
 {
@@ -37,6 +40,20 @@ static int lock(int fd, int operation)
         if (errno != EINTR)
             return -errno;
     return 0;
+}
+
+/* The kernel waits for a lock or for a descriptor, not for both: so we look for the one between two waits for the
+ * other. */
+static int lock_patiently(const struct era_image_store *images, int fd)
+{
+    struct pollfd cancel = {.fd = images->cancel_fd > 0 ? images->cancel_fd : -1, .events = POLLIN};
+    for (;;) {
+        int r = lock(fd, LOCK_EX | LOCK_NB);
+        if (r != -EWOULDBLOCK)
+            return r;
+        if (poll(&cancel, 1, LOCK_INTERVAL_MS) > 0)
+            return -ECANCELED;
+    }
 }
 
 static int unique_name(const char *prefix, char *to, size_t size)
@@ -55,7 +72,7 @@ int era_image_lock_take(struct era_image_store *images, const char *name, struct
     size_t len = strlen(name);
     size_t skip = len > 240 ? len - 240 : 0;
     int r = era_str_format(taken.name, sizeof taken.name, ".lock-%s", name + skip);
-    for (; r >= 0;) {
+    while (r >= 0) {
         _cleanup_close_ int fd = openat(images->fd, taken.name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0)
             return era_error_errno(err, errno, "cannot make the lock %s/%s", images->dir, taken.name);
@@ -64,7 +81,7 @@ int era_image_lock_take(struct era_image_store *images, const char *name, struct
             if (!waited)
                 era_image_progress(images, "waiting for another process that makes the same image");
             waited = true;
-            r = lock(fd, LOCK_EX);
+            r = lock_patiently(images, fd);
         }
         if (r >= 0 && is_still(images->fd, taken.name, fd)) {
             taken.fd = era_take_fd(&fd);
@@ -74,6 +91,8 @@ int era_image_lock_take(struct era_image_store *images, const char *name, struct
             return 0;
         }
     }
+    if (r == -ECANCELED)
+        return era_error_set(err, ECANCELED, "interrupted", "interrupted");
     return era_error_errno(err, -r, "cannot take the lock %s/%s", images->dir, taken.name);
 }
 
@@ -151,7 +170,11 @@ int era_image_remove_entry(struct era_image_store *images, const char *name, str
         r = era_strv_add(&args, images->dir);
     if (r >= 0)
         r = era_strv_add(&args, name);
+    /* To remove what was begun is what giving up means: it is not given up itself. */
+    int cancel_fd = images->cancel_fd;
+    images->cancel_fd = 0;
     r = r < 0 ? era_error_oom(err) : era_image_helper_run(images, &args, NULL, 0, "system_error", NULL, err);
+    images->cancel_fd = cancel_fd;
     era_strv_clear(&args);
     return r;
 }

@@ -36,6 +36,7 @@ struct era {
     struct era_image_store *images; /* opened when first needed */
     era_progress_fn progress;
     void *progress_userdata;
+    int cancel_fd; /* borrowed; 0 or less: none */
 };
 
 struct era_vm_spec {

@@ -169,15 +169,17 @@ static int fill_launch(struct era *era, const struct era_vm_record *record, enum
     return 0;
 }
 
-/* Until there is something to read, or the end of it: 0, -ETIMEDOUT. */
-static int await_input(int fd, int64_t deadline_ns)
+/* Until there is something to read, or the end of it: 0, -ETIMEDOUT; -ECANCELED when only cancel_fd (or -1) has. */
+static int await_input(int fd, int cancel_fd, int64_t deadline_ns)
 {
     for (;;) {
         int64_t left_ms = (deadline_ns - era_clock_monotonic_ns()) / 1000000;
-        struct pollfd poller = {.fd = fd, .events = POLLIN};
-        int n = left_ms > 0 ? poll(&poller, 1, (int)left_ms) : 0;
+        struct pollfd polled[] = {{.fd = fd, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
+        int n = left_ms > 0 ? poll(polled, 2, (int)left_ms) : 0;
         if (n < 0 && errno == EINTR)
             continue;
+        if (n > 0 && polled[0].revents == 0)
+            return -ECANCELED;
         return n < 0 ? -errno : n == 0 ? -ETIMEDOUT : 0;
     }
 }
@@ -191,16 +193,37 @@ static void tell_progress(const struct era *era, const struct era_frame *frame)
         era->progress(era->progress_userdata, line);
 }
 
+/* Until the peer says STOPPED or closes; -ETIMEDOUT. */
+static int await_stopped(int fd, int64_t deadline_ns)
+{
+    for (;;) {
+        char rubbish[256];
+        int r = await_input(fd, -1, deadline_ns);
+        if (r < 0 || read(fd, rubbish, sizeof rubbish) <= 0)
+            return r;
+    }
+}
+
+/* Nobody waits for the VM any more: the shim hears of it, and ends. */
+static int give_up(int fd, struct era_error *err)
+{
+    if (shutdown(fd, SHUT_WR) == 0)
+        (void)await_stopped(fd, era_clock_monotonic_ns() + (int64_t)LAUNCH_TIMEOUT_MS * 1000000);
+    return era_error_set(err, ECANCELED, "interrupted", "interrupted");
+}
+
 /* Waits for LAUNCHED or ERROR. */
 static int read_answer(const struct era *era, int fd, struct era_launched *ret_launched, struct era_error *err)
 {
     struct era_buffer in = {0};
     struct era_frame frame;
     ssize_t taken = 0;
+    int waited = 0;
+    int cancel_fd = era->cancel_fd > 0 ? era->cancel_fd : -1;
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)LAUNCH_TIMEOUT_MS * 1000000;
     for (;;) {
         taken = era_frame_decode(era_buffer_data(&in), era_buffer_len(&in), &frame);
-        if (taken == 0 && await_input(fd, deadline_ns) == 0 && era_buffer_fill(&in, fd, 4096) > 0)
+        if (taken == 0 && (waited = await_input(fd, cancel_fd, deadline_ns)) == 0 && era_buffer_fill(&in, fd, 4096) > 0)
             continue;
         if (taken <= 0 || frame.type != ERA_FRAME_PROGRESS)
             break;
@@ -216,6 +239,8 @@ static int read_answer(const struct era *era, int fd, struct era_launched *ret_l
         if (err != NULL)
             *err = told;
         r = -told.errnum;
+    } else if (waited == -ECANCELED) {
+        r = give_up(fd, err);
     } else {
         r = era_error_set(err, EPIPE, "vm_start_failed",
                           "the VM's shim ended before the VM ran; its shim.log may say why");
@@ -337,7 +362,7 @@ static int await_done(int fd, int timeout_ms, struct era_error *err)
     int64_t deadline_ns = era_clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
     ssize_t taken = 0;
     while ((taken = era_frame_decode(era_buffer_data(&in), era_buffer_len(&in), &frame)) == 0 &&
-           await_input(fd, deadline_ns) == 0 && era_buffer_fill(&in, fd, 4096) > 0)
+           await_input(fd, -1, deadline_ns) == 0 && era_buffer_fill(&in, fd, 4096) > 0)
         ;
     int r = 0;
     if (taken > 0 && frame.type == ERA_FRAME_ERROR && era_error_decode(&frame, &told) >= 0) {
@@ -362,17 +387,6 @@ int shim_ask(int folder_fd, enum era_frame_type type, const char *text, int time
         r = era_buffer_flush(&out, fd);
     era_buffer_clear(&out);
     return r < 0 ? era_error_set(err, EPIPE, "vm_busy", "the VM's shim ended") : await_done(fd, timeout_ms, err);
-}
-
-/* Until the peer says STOPPED or closes; -ETIMEDOUT. */
-static int await_stopped(int fd, int64_t deadline_ns)
-{
-    for (;;) {
-        char rubbish[256];
-        int r = await_input(fd, deadline_ns);
-        if (r < 0 || read(fd, rubbish, sizeof rubbish) <= 0)
-            return r;
-    }
 }
 
 int shim_await_end(int folder_fd, struct era_error *err)

@@ -238,12 +238,21 @@ void era_set_progress(struct era *era, era_progress_fn fn, void *userdata)
         era_image_store_set_progress(era->images, fn, userdata);
 }
 
+void era_set_cancel(struct era *era, int fd)
+{
+    era->cancel_fd = fd;
+    if (era->images != NULL)
+        era_image_store_set_cancel(era->images, fd);
+}
+
 int service_images(struct era *era, struct era_error *err)
 {
     if (era->images != NULL)
         return 0;
     int r = era_image_store_open(era->state_dir, era->helper_dir, &era->images, err);
-    if (r >= 0)
-        era_image_store_set_progress(era->images, era->progress, era->progress_userdata);
-    return r;
+    if (r < 0)
+        return r;
+    era_image_store_set_progress(era->images, era->progress, era->progress_userdata);
+    era_image_store_set_cancel(era->images, era->cancel_fd);
+    return 0;
 }

@@ -188,6 +188,19 @@ def test_an_interrupt_reaches_the_command(agent: Agent, vm: str) -> None:
     assert run.wait(30) == 5
 
 
+def test_who_ignores_hang_ups_keeps_its_command(agent: Agent, vm: str) -> None:
+    """`nohup agent vm exec …` outlives its terminal."""
+    words = [str(agent.program), "vm", "exec", "--vm", vm, "--cmd", "echo ready; read -r line; echo $line"]
+    run = subprocess.Popen(["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *words], env=agent.env, stdin=subprocess.PIPE,
+                           stdout=subprocess.PIPE)
+    assert run.stdin is not None and run.stdout is not None and run.stdout.readline() == b"ready\n"
+    run.send_signal(signal.SIGHUP)
+    run.stdin.write(b"still here\n")
+    run.stdin.close()
+    assert run.stdout.read() == b"still here\n"
+    assert run.wait(30) == 0
+
+
 def test_a_second_interrupt_kills(agent: Agent, vm: str) -> None:
     """Also what ignores the first."""
     run = agent.start("vm", "exec", "--vm", vm, "--cmd", "trap 'echo no' INT; echo ready; while :; do sleep 0.05; done",

@@ -145,6 +145,11 @@ class Images:
         assert not [name for name in self.leftovers() if name.startswith((".work-", ".old-", ".lock-"))]
         return error
 
+    def vms(self):
+        """The ids of the VMs."""
+        words = [AGENT, "--state-dir", self.state, "vm", "list", "--all", "-q"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
     def leftovers(self):
         return sorted(os.listdir(self.images)) if self.images.is_dir() else []
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`agent image build`: that a build which is killed leaves nothing, neither files nor processes nor mounts."""
+"""`agent image build`: that a build which is cut short leaves nothing, neither files nor processes nor mounts."""
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
@@ -33,6 +35,15 @@ def processes_of(folder):
     return found
 
 
+def descriptors_of(pid):
+    """The files that a process has open."""
+    found = set()
+    for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(link))
+    return found
+
+
 def wait_for(condition, seconds):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -47,15 +58,12 @@ def wait_for(condition, seconds):
 EARLY, LATE = "var/lib/dpkg", "var/lib/dpkg/info/bash.list"
 
 
-@pytest.mark.parametrize(
-    ("signo", "moment"),
-    [(signal.SIGKILL, EARLY), (signal.SIGINT, EARLY), (signal.SIGTERM, EARLY), (signal.SIGKILL, LATE)],
-    ids=["SIGKILL", "SIGINT", "SIGTERM", "SIGKILL late"],
-)
-def test_a_killed_build_leaves_nothing(images, signo, moment):
+@contextlib.contextmanager
+def begun_build(images, moment, *words):
+    """A process that makes the image of python, so far that a file of its root is there."""
     if shutil.which("mmdebstrap", path="/usr/bin:/bin") is None:
         pytest.skip("mmdebstrap is not installed")
-    command = [AGENT, "--state-dir", images.state, "image", "build", "python"]
+    command = [AGENT, "--state-dir", images.state, *words]
     build = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     begun = wait_for(lambda: any(images.images.glob(".work-*/rootfs/" + moment)) or build.poll() is not None, 120)
     said = build.stderr.read() if build.poll() is not None else ""
@@ -63,13 +71,72 @@ def test_a_killed_build_leaves_nothing(images, signo, moment):
         pytest.skip("an ordinary user without a range of ids cannot build")
     assert begun and build.poll() is None, said
     assert processes_of(images.images)
-    build.send_signal(signo)
-    build.wait(timeout=30)
-    build.stderr.close()
-    assert wait_for(lambda: not processes_of(images.images), 10), processes_of(images.images)
+    with build:
+        yield build
     assert str(images.images) not in pathlib.Path("/proc/self/mounts").read_text()
-    assert images.ok("list") is None
-    assert images.leftovers() == []
+
+
+BUILD, TEMP = ("image", "build", "python"), ("vm", "temp", "--language", "python", "--cmd", "true")
+CREATE = ("vm", "create", "--language", "python")
+
+
+@pytest.mark.parametrize(
+    ("words", "signo", "moment"),
+    [
+        (BUILD, signal.SIGINT, EARLY),
+        (BUILD, signal.SIGTERM, LATE),
+        (BUILD, signal.SIGHUP, EARLY),
+        (TEMP, signal.SIGINT, EARLY),
+        (CREATE, signal.SIGINT, EARLY),
+    ],
+    ids=["SIGINT", "SIGTERM late", "SIGHUP", "vm temp", "vm create"],
+)
+def test_an_interrupted_build_removes_what_it_began(images, words, signo, moment):
+    """Before it ends, and not when the next command looks."""
+    with begun_build(images, moment, *words) as build:
+        build.send_signal(signo)
+        assert build.wait(timeout=60) == 128 + signo
+        assert build.stderr.read() == ""
+        assert images.leftovers() == []
+        assert processes_of(images.images) == []
+    assert images.vms() == ""
+
+
+def test_a_build_goes_on_when_hang_ups_are_ignored(images):
+    """As `nohup` has it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with begun_build(images, EARLY, *BUILD) as build:
+            build.send_signal(signal.SIGHUP)
+            build.send_signal(signal.SIGTERM)
+            assert build.wait(timeout=60) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("moment", [EARLY, LATE], ids=["early", "late"])
+def test_a_killed_build_leaves_nothing_to_the_next_command(images, moment):
+    """Its tools end with it; their lock on the unfinished folder goes with the last of them, which nobody tells us."""
+    with begun_build(images, moment, *BUILD) as build:
+        build.kill()
+        build.wait(timeout=30)
+        assert wait_for(lambda: not processes_of(images.images), 10), processes_of(images.images)
+        assert wait_for(lambda: images.ok("list") is None and images.leftovers() == [], 10), images.leftovers()
+
+
+def test_who_waits_for_a_build_of_another_can_be_interrupted(images):
+    """The other one is not disturbed."""
+    images.images.mkdir(parents=True, mode=0o700)
+    lock = images.images / ".lock-agent%2Fpython%3A3.11"
+    with open(lock, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = subprocess.Popen([AGENT, "--state-dir", images.state, *BUILD], stderr=subprocess.PIPE)
+        with waiting:
+            assert wait_for(lambda: str(lock) in descriptors_of(waiting.pid), 30)
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.wait(timeout=30) == 130
+            assert waiting.stderr.read() == b""
+        assert images.leftovers() == [lock.name]
 
 
 def test_languages_that_have_no_image(images):

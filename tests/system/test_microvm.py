@@ -59,7 +59,8 @@ def machine(agent: Agent) -> Iterator[Machine]:
 
 def templates_of(agent: Agent) -> dict[str, pathlib.Path]:
     """The templates of the state directory, by name."""
-    return {path.name: path for path in (agent.state / "templates").iterdir() if path.is_dir()}
+    folder = agent.state / "templates"
+    return {path.name: path for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else {}
 
 
 IDENTITY = (
@@ -270,6 +271,20 @@ def test_want_of_memory_ends_a_command_at_once(agent: Agent) -> None:
     for language, mem in (("python", "95"), ("node", "127")):
         words = ("vm", "create", "--language", language, "--launcher", "microvm", "--mem", mem)
         assert agent.run(*words).error()["field"] == "mem"
+
+
+def test_a_machine_that_is_still_booting_can_be_interrupted(agent: Agent) -> None:
+    """Its template is not made, and the VM never was."""
+    before = set(templates_of(agent))
+    words = ("vm", "create", "--language", "python", "--launcher", "microvm", "--mem", "104")
+    create = agent.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    eventually(lambda: set(templates_of(agent)) > before)
+    create.send_signal(signal.SIGINT)
+    assert create.communicate(timeout=60) == (b"", b"")
+    assert create.returncode == 130
+    assert set(templates_of(agent)) == before
+    assert agent.run("vm", "list", "--all", "-q", check=True).text == ""
+    assert list((agent.state / "vms").iterdir()) == []
 
 
 def test_a_template_can_be_made_ahead(agent: Agent) -> None:
