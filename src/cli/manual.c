@@ -69,7 +69,7 @@ static const char exit_status[] =
     "0 done; 1 the operation failed; 2 wrong usage. \\fBvm run\\fR, \\fBvm exec\\fR, \\fBvm temp\\fR and \\fBvm "
     "shell\\fR\n"
     "exit with the guest command's own status (128+N when signal N killed it), 124 when it timed out, 125 when the\n"
-    "agent itself failed.\n";
+    "agent itself failed. A VM or an image that signal N kept from being made is 128+N, and leaves nothing.\n";
 
 static const char environment[] =
     ".SH ENVIRONMENT\n"
