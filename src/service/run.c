@@ -124,16 +124,17 @@ static int stage_files(struct era *era, const char *id, const struct era_run_spe
 int era_run_start(struct era *era, const char *id, const struct era_run_spec *spec, struct era_run **ret_run,
                   struct era_error *err)
 {
+    /* First of all: a VM that ends while it is given files, and is started anew, does not have them. */
+    _cleanup_close_ int fd = vm_connect(era, id, err);
+    if (fd < 0)
+        return fd;
+    ERA_POINT("run.connected");
     int r = stage_files(era, id, spec, err);
     if (r >= 0)
         r = stage_data(era, id, spec, err);
     if (r < 0)
         return r;
     ERA_POINT("run.staged");
-    _cleanup_close_ int fd = vm_connect(era, id, err);
-    if (fd < 0)
-        return fd;
-    ERA_POINT("run.connected");
     struct era_run_request request = {.kind = ERA_RUN_COMMAND};
     struct era_run *run = NULL;
     bool record = (spec->flags & ERA_RUN_LOG) != 0;

@@ -136,6 +136,22 @@ def test_a_vm_that_is_ending_holds_up_who_needs_it_alone(host: Host) -> None:
     host.cleans_up()
 
 
+def test_a_command_does_not_start_without_its_files(host: Host) -> None:
+    """Its VM ends when it has been given them, and would be started anew: not for this command."""
+    agent = host.agent
+    vm = agent.create("--mem", "64")
+    run = agent.start("vm", "run", "--vm", vm, "--file", "/etc/passwd", "--cmd", "echo started", stdout=subprocess.PIPE,
+                      stderr=subprocess.PIPE, env={**agent.env, "ERA_FAULT": "run.staged=stop"})
+    eventually(lambda: Process(run.pid).name == "era-fault")
+    assert agent.run("vm", "stop", "--vm", vm, check=True)
+    assert agent.sh(vm, "ls /workspace/in").text == ""
+    os.kill(run.pid, signal.SIGCONT)
+    out, error = run.communicate(timeout=30)
+    assert (run.returncode, out) == (125, b"") and b'"code":"vm_busy"' in error
+    assert agent.run("vm", "logs", "--vm", vm).text == ""
+    host.cleans_up()
+
+
 def test_a_command_that_is_stopped_holds_nobody_up_for_ever(host: Host) -> None:
     """Here one that has the VM's lock, half way through a stop."""
     agent = host.agent
