@@ -50,6 +50,11 @@ enum era_save_step { ERA_SAVE_BEFORE, ERA_SAVE_STILL, ERA_SAVE_AFTER };
 struct era_guest_ops {
     /* Ends the guest at once; harmless when it is dead. */
     void (*kill)(struct era_guest *guest);
+    /*
+     * Lifts the bound on processors, so that what was told to end does, and puts it back. Who has used up his share,
+     * and more than that within the kernel, else waits for the next; init with him. NULL: init shares no bound.
+     */
+    void (*hurry)(struct era_guest *guest, bool on);
     /* How many processes the kernel ended for want of memory so far; 0 where nobody counts. */
     uint64_t (*oom_kills)(const struct era_guest *guest);
     /* Gives back what the host lent: control groups, helpers. The guest must be dead. */

@@ -172,6 +172,17 @@ static struct era_run_outcome judge(const struct shim *shim, const struct run *r
     return outcome;
 }
 
+/* While a run is ended by force, the guest is not held back. */
+static void hurry(struct shim *shim)
+{
+    bool on = false;
+    for (const struct run *run = shim->runs; run != NULL; run = run->next)
+        on = on || run->timed_out;
+    if (shim->guest->ops->hurry != NULL && on != shim->hurried)
+        shim->guest->ops->hurry(shim->guest, on);
+    shim->hurried = on;
+}
+
 static void conclude(struct shim *shim, struct run *run, struct era_run_outcome *outcome, const struct era_error *err)
 {
     runs_close(shim, run, outcome);
@@ -190,6 +201,7 @@ static void conclude(struct shim *shim, struct run *run, struct era_run_outcome 
             break;
         }
     run_free(run);
+    hurry(shim);
 }
 
 /* Says on the command's own stderr why there is no command, as a shell would. */
@@ -255,6 +267,7 @@ void run_time_out(struct shim *shim, struct run *run, int64_t now_ns)
         return;
     }
     run->timed_out = true;
+    hurry(shim);
     run->deadline_ns = now_ns + (int64_t)KILL_GRACE_MS * 1000000;
     (void)era_frame_append(&shim->to_guest, ERA_FRAME_KILL, run->stream, NULL, 0);
 }

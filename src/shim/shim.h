@@ -132,6 +132,7 @@ struct shim {
     struct client *clients;
     uint32_t next_stream;
     unsigned logs_kept;
+    bool hurried;             /* the guest's bound on processors is lifted */
     int64_t stop_deadline_ns; /* 0: not stopping */
     int64_t paused_since_ns;  /* monotonic; 0: it runs */
     unsigned stills_owed;     /* STILL that the guest was asked for and has not said */

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+import signal
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import BUILD, EMULATED, Agent, eventually, shim_of
+from tests.conftest import BUILD, EMULATED, Agent, eventually, groups_of, shim_of
 from tests.security.limits import (
     PROGRAMS,
     alive_in,
@@ -25,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("witness")
 
 TIMEOUT = 5 if EMULATED else 1  # by then the program is at it
 DEAD_WITHIN = 1.0  # the promise
+CPU_FILES = ("cpu.cfs_quota_us", "cpu.max")
 SLACK = 30.0 if EMULATED else 3.0  # of a machine that is busy with other things, too
 
 UNRULY = [
@@ -89,6 +93,28 @@ def test_nobody_is_faster_than_the_kill(agent: Agent, chains: int, how: str) -> 
         assert float(result["duration"].rstrip("s")) < TIMEOUT + DEAD_WITHIN + SLACK
         assert beside.communicate(b"still here", timeout=60)[0] == (b"still here" if left else b"")
         assert_usable(agent, vm)
+    finally:
+        agent.clean(vm)
+
+
+def processors(vm: str) -> str:
+    """The bound on processors that stands in the VM's control group."""
+    (text,) = {(group / name).read_text() for group in groups_of(vm) for name in CPU_FILES if (group / name).exists()}
+    return text.split()[0]
+
+
+def test_who_is_killed_is_not_held_back(agent: Agent) -> None:
+    """The bound on processors is lifted until the run has ended. Here the shim stands just before it says so."""
+    create = ("vm", "create", "--language", "python", "--mem", "64")
+    vm = str(agent.run(*create, env={"ERA_FAULT": "keep.ended=stop"}, check=True).json()["id"])
+    try:
+        shim = shim_of(agent, vm)
+        run = agent.start("vm", "exec", "--vm", vm, "--timeout", "0.2", "--cmd", "sleep 1000")
+        eventually(lambda: pathlib.Path(f"/proc/{shim}/comm").read_text() == "era-fault\n")
+        assert processors(vm) in ("-1", "max")
+        os.kill(shim, signal.SIGCONT)
+        assert run.wait(60) == 124
+        assert processors(vm) == "100000"
     finally:
         agent.clean(vm)
 

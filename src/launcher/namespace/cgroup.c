@@ -108,6 +108,17 @@ static int limit_cpu(const struct cgroup *cgroup, uint32_t cpu_count)
     return r < 0 ? r : set(cgroup, CGROUP_CPU, "cpu.cfs_quota_us", text);
 }
 
+void cgroup_hurry(const struct cgroup *cgroup, uint32_t cpu_count)
+{
+    bool v2 = cgroup->hierarchy.places[CGROUP_CPU].v2;
+    if (!cgroup->made[CGROUP_CPU])
+        return;
+    if (cpu_count > 0)
+        (void)limit_cpu(cgroup, cpu_count);
+    else
+        (void)set(cgroup, CGROUP_CPU, v2 ? "cpu.max" : "cpu.cfs_quota_us", v2 ? "max" : "-1");
+}
+
 static int limit_pids(const struct cgroup *cgroup, uint32_t pids)
 {
     char text[32];

@@ -31,6 +31,7 @@ struct namespace_guest {
     int volume_fd; /* open and locked while the guest lives */
     int pasta_fd;  /* pidfd of the network's keeper */
     pid_t pid;
+    uint32_t cpu_count;
 };
 
 static void signal_process(int pid_fd)
@@ -39,8 +40,15 @@ static void signal_process(int pid_fd)
         syscall(SYS_pidfd_send_signal, pid_fd, SIGKILL, NULL, 0);
 }
 
+static void guest_hurry(struct era_guest *head, bool on)
+{
+    const struct namespace_guest *guest = (const struct namespace_guest *)head;
+    cgroup_hurry(&guest->cgroup, on ? 0 : guest->cpu_count);
+}
+
 static void guest_kill(struct era_guest *head)
 {
+    guest_hurry(head, true);
     signal_process(head->pid_fd);
 }
 
@@ -55,7 +63,7 @@ static void guest_free(struct era_guest *head)
     if (guest == NULL)
         return;
     if (guest->pid > 0) {
-        signal_process(head->pid_fd);
+        guest_kill(head);
         waitpid(guest->pid, NULL, 0);
     }
     signal_process(guest->pasta_fd);
@@ -73,7 +81,8 @@ static void guest_freep(struct namespace_guest **guest)
         guest_free(&(*guest)->head);
 }
 
-static const struct era_guest_ops ops = {.kill = guest_kill, .oom_kills = guest_oom_kills, .free = guest_free};
+static const struct era_guest_ops ops = {
+    .kill = guest_kill, .hurry = guest_hurry, .oom_kills = guest_oom_kills, .free = guest_free};
 
 static int open_userns(pid_t child, struct era_error *err)
 {
@@ -210,6 +219,7 @@ static int start(const struct era_guest_config *config, struct era_guest **ret_g
         return era_error_oom(err);
     guest->head = (struct era_guest){.ops = &ops, .control_fd = -EBADF, .pid_fd = -EBADF};
     guest->volume_fd = guest->pasta_fd = -EBADF;
+    guest->cpu_count = config->cpu_count;
 
     char why[KERNEL_WHY_MAX];
     int r = kernel_check_calls(why);

@@ -148,6 +148,8 @@ pid_t cgroup_clone(const struct cgroup_entry *entry, unsigned long flags, int *r
 int cgroup_enter(const struct cgroup_entry *entry);
 /* By the parent, with the wait: into all of them, for a child of one thread that was not born in them. */
 int cgroup_attach(const struct cgroup_entry *entry, pid_t pid);
+/* Lets its processes have all processors that are free (0), or as many as before. */
+void cgroup_hurry(const struct cgroup *cgroup, uint32_t cpu_count);
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
 void cgroup_remove(struct cgroup *cgroup);
 /* Waits for the processes of a group to end, and removes it. */
