@@ -133,6 +133,18 @@ struct table {
 int table_add(struct table *table, const char *text); /* cell after cell */
 void table_print(const struct table *table);
 void table_clear(struct table *table);
+/* One row: as many cells as there are columns. */
+void table_add_row(struct table *table, const char *const cells[]);
+
+/* A list: a table for people, an object a line for programs. */
+struct listing {
+    const char *const *heads; /* of the columns */
+    size_t columns;
+    void (*add_row)(struct table *table, const void *list, size_t i);
+    json_t *(*describe)(const void *list, size_t i);
+};
+int listing_print(const struct listing *listing, const void *list, size_t count, bool as_table); /* the exit status */
+
 /* "3 minutes ago" */
 void table_age(int64_t realtime_ns, char *to, size_t size);
 

@@ -107,36 +107,28 @@ int image_remove(const struct invocation *invocation)
     return status;
 }
 
-static int print(const struct era_image_list *images, bool as_table)
+static json_t *describe(const void *list, size_t i)
 {
-    static const char *const heads[] = {"REFERENCE", "DIGEST", "SOURCE", "SIZE", "CREATED"};
-    struct table table = {.columns = sizeof heads / sizeof heads[0]};
-    int status = EXIT_OK;
-    for (size_t i = 0; as_table && i < table.columns; i++)
-        (void)table_add(&table, heads[i]);
-    for (size_t i = 0; status == EXIT_OK && i < era_image_list_count(images); i++) {
-        const struct era_image *image = era_image_list_at(images, i);
-        if (!as_table) {
-            status = output_json(output_image(image, NULL));
-            continue;
-        }
-        char digest[20];
-        char size[32];
-        char age[64];
-        era_str_copy(digest, sizeof digest, era_image_digest(image));
-        snprintf(size, sizeof size, "%llu MiB", (unsigned long long)(era_image_size_bytes(image) >> 20));
-        table_age(era_image_created_at_ns(image), age, sizeof age);
-        const char *const cells[] = {era_image_reference(image), digest, era_image_source(image), size, age};
-        for (size_t c = 0; c < sizeof cells / sizeof cells[0]; c++)
-            (void)table_add(&table, cells[c]);
-    }
-    if (as_table) {
-        table_print(&table);
-        status = output_flush();
-    }
-    table_clear(&table);
-    return status;
+    return output_image(era_image_list_at(list, i), NULL);
 }
+
+static const char *const heads[] = {"REFERENCE", "DIGEST", "SOURCE", "SIZE", "CREATED"};
+
+static void add_row(struct table *table, const void *list, size_t i)
+{
+    const struct era_image *image = era_image_list_at(list, i);
+    char digest[20];
+    char size[32];
+    char age[64];
+    era_str_copy(digest, sizeof digest, era_image_digest(image));
+    snprintf(size, sizeof size, "%llu MiB", (unsigned long long)(era_image_size_bytes(image) >> 20));
+    table_age(era_image_created_at_ns(image), age, sizeof age);
+    const char *const cells[] = {era_image_reference(image), digest, era_image_source(image), size, age};
+    _Static_assert(sizeof cells == sizeof heads, "a cell for each column");
+    table_add_row(table, cells);
+}
+
+static const struct listing listing = {heads, sizeof heads / sizeof heads[0], add_row, describe};
 
 int image_list(const struct invocation *invocation)
 {
@@ -149,7 +141,8 @@ int image_list(const struct invocation *invocation)
     int r = session_open(invocation, &era, &err);
     if (r >= 0)
         r = era_image_list(era, &images, &err);
-    int status = r < 0 ? output_error(invocation, &err) : print(images, as_table);
+    int status = r < 0 ? output_error(invocation, &err)
+                       : listing_print(&listing, images, era_image_list_count(images), as_table);
     era_image_list_free(images);
     era_close(era);
     return status;

@@ -38,8 +38,9 @@ int vm_fork(const struct invocation *invocation)
     return status;
 }
 
-static json_t *describe(const struct era_snapshot_list *snapshots, size_t i)
+static json_t *describe(const void *list, size_t i)
 {
+    const struct era_snapshot_list *snapshots = list;
     const char *vm = era_snapshot_list_vm(snapshots, i);
     return json_pack("{s:s, s:o, s:I, s:o}", "name", era_snapshot_list_name(snapshots, i), "vm",
                      vm[0] != '\0' ? json_string(vm) : json_null(), "size_bytes",
@@ -47,34 +48,22 @@ static json_t *describe(const struct era_snapshot_list *snapshots, size_t i)
                      output_time(era_snapshot_list_created_at_ns(snapshots, i)));
 }
 
-static int print(const struct era_snapshot_list *snapshots, bool as_table)
+static const char *const heads[] = {"NAME", "SIZE", "VM", "CREATED"};
+
+static void add_row(struct table *table, const void *list, size_t i)
 {
-    static const char *const heads[] = {"NAME", "SIZE", "VM", "CREATED"};
-    struct table table = {.columns = sizeof heads / sizeof heads[0]};
-    int status = EXIT_OK;
-    for (size_t i = 0; as_table && i < table.columns; i++)
-        (void)table_add(&table, heads[i]);
-    for (size_t i = 0; status == EXIT_OK && i < era_snapshot_list_count(snapshots); i++) {
-        if (!as_table) {
-            status = output_json(describe(snapshots, i));
-            continue;
-        }
-        char size[32];
-        char age[64];
-        snprintf(size, sizeof size, "%llu MiB", (unsigned long long)era_snapshot_list_size_bytes(snapshots, i) >> 20);
-        table_age(era_snapshot_list_created_at_ns(snapshots, i), age, sizeof age);
-        const char *vm = era_snapshot_list_vm(snapshots, i);
-        const char *const cells[] = {era_snapshot_list_name(snapshots, i), size, vm[0] != '\0' ? vm : "-", age};
-        for (size_t c = 0; c < sizeof cells / sizeof cells[0]; c++)
-            (void)table_add(&table, cells[c]);
-    }
-    if (as_table) {
-        table_print(&table);
-        status = output_flush();
-    }
-    table_clear(&table);
-    return status;
+    const struct era_snapshot_list *snapshots = list;
+    const char *vm = era_snapshot_list_vm(snapshots, i);
+    char size[32];
+    char age[64];
+    snprintf(size, sizeof size, "%llu MiB", (unsigned long long)era_snapshot_list_size_bytes(snapshots, i) >> 20);
+    table_age(era_snapshot_list_created_at_ns(snapshots, i), age, sizeof age);
+    const char *const cells[] = {era_snapshot_list_name(snapshots, i), size, vm[0] != '\0' ? vm : "-", age};
+    _Static_assert(sizeof cells == sizeof heads, "a cell for each column");
+    table_add_row(table, cells);
 }
+
+static const struct listing listing = {heads, sizeof heads / sizeof heads[0], add_row, describe};
 
 int snapshot_list(const struct invocation *invocation)
 {
@@ -87,7 +76,8 @@ int snapshot_list(const struct invocation *invocation)
     int r = session_open(invocation, &era, &err);
     if (r >= 0)
         r = era_snapshot_list(era, &snapshots, &err);
-    int status = r < 0 ? output_error(invocation, &err) : print(snapshots, as_table);
+    int status = r < 0 ? output_error(invocation, &err)
+                       : listing_print(&listing, snapshots, era_snapshot_list_count(snapshots), as_table);
     era_snapshot_list_free(snapshots);
     era_close(era);
     return status;

@@ -27,6 +27,32 @@ int table_add(struct table *table, const char *text)
     return 0;
 }
 
+void table_add_row(struct table *table, const char *const cells[])
+{
+    for (size_t i = 0; i < table->columns; i++)
+        (void)table_add(table, cells[i]);
+}
+
+int listing_print(const struct listing *listing, const void *list, size_t count, bool as_table)
+{
+    struct table table = {.columns = listing->columns};
+    int status = EXIT_OK;
+    if (as_table)
+        table_add_row(&table, listing->heads);
+    for (size_t i = 0; status == EXIT_OK && i < count; i++) {
+        if (as_table)
+            listing->add_row(&table, list, i);
+        else
+            status = output_json(listing->describe(list, i));
+    }
+    if (as_table) {
+        table_print(&table);
+        status = output_flush();
+    }
+    table_clear(&table);
+    return status;
+}
+
 /* Columns of a terminal that UTF-8 text takes, every character counted as one. */
 static size_t width_of(const char *text)
 {

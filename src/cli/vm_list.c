@@ -12,6 +12,8 @@ static bool is_wanted(const struct invocation *invocation, const struct era_vm *
     return !era_str_eq(status, "stopped") && !era_str_eq(status, "failed");
 }
 
+static const char *const heads[] = {"ID", "LANGUAGE", "STATUS", "CPU", "MEMORY", "NETWORK", "LAUNCHER", "CREATED"};
+
 static void add_row(struct table *table, const struct era_vm *vm)
 {
     char cpu[16];
@@ -22,18 +24,16 @@ static void add_row(struct table *table, const struct era_vm *vm)
     table_age(era_vm_created_at_ns(vm), age, sizeof age);
     const char *const cells[] = {era_vm_id(vm), era_vm_language(vm), era_vm_status(vm),   cpu,
                                  mem,           era_vm_network(vm),  era_vm_launcher(vm), age};
-    for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++)
-        (void)table_add(table, cells[i]);
+    _Static_assert(sizeof cells == sizeof heads, "a cell for each column");
+    table_add_row(table, cells);
 }
 
 static int print(const struct invocation *invocation, const struct era_vm_list *vms, bool as_table)
 {
-    static const char *const heads[] = {"ID", "LANGUAGE", "STATUS", "CPU", "MEMORY", "NETWORK", "LAUNCHER", "CREATED"};
     struct table table = {.columns = sizeof heads / sizeof heads[0]};
     int status = EXIT_OK;
     bool quiet = option_given(invocation, "quiet");
-    for (size_t i = 0; as_table && i < table.columns; i++)
-        (void)table_add(&table, heads[i]);
+    table_add_row(&table, heads);
     for (size_t i = 0; status == EXIT_OK && i < era_vm_list_count(vms); i++) {
         const struct era_vm *vm = era_vm_list_at(vms, i);
         if (!is_wanted(invocation, vm))

@@ -3,8 +3,9 @@
 
 #include "cli/cli.h"
 
-static json_t *describe(const struct era_volume_list *volumes, size_t i)
+static json_t *describe(const void *list, size_t i)
 {
+    const struct era_volume_list *volumes = list;
     const char *vm = era_volume_list_vm(volumes, i);
     return json_pack("{s:s, s:s, s:i, s:o, s:o}", "name", era_volume_list_name(volumes, i), "kind",
                      era_volume_list_kind(volumes, i), "size_mib", (int)era_volume_list_size_mib(volumes, i), "vm",
@@ -12,35 +13,23 @@ static json_t *describe(const struct era_volume_list *volumes, size_t i)
                      output_time(era_volume_list_created_at_ns(volumes, i)));
 }
 
-static int print(const struct era_volume_list *volumes, bool as_table)
+static const char *const heads[] = {"NAME", "KIND", "SIZE", "VM", "CREATED"};
+
+static void add_row(struct table *table, const void *list, size_t i)
 {
-    static const char *const heads[] = {"NAME", "KIND", "SIZE", "VM", "CREATED"};
-    struct table table = {.columns = sizeof heads / sizeof heads[0]};
-    int status = EXIT_OK;
-    for (size_t i = 0; as_table && i < table.columns; i++)
-        (void)table_add(&table, heads[i]);
-    for (size_t i = 0; status == EXIT_OK && i < era_volume_list_count(volumes); i++) {
-        if (!as_table) {
-            status = output_json(describe(volumes, i));
-            continue;
-        }
-        char size[32];
-        char age[64];
-        snprintf(size, sizeof size, "%u MiB", era_volume_list_size_mib(volumes, i));
-        table_age(era_volume_list_created_at_ns(volumes, i), age, sizeof age);
-        const char *vm = era_volume_list_vm(volumes, i);
-        const char *const cells[] = {era_volume_list_name(volumes, i), era_volume_list_kind(volumes, i), size,
-                                     vm[0] != '\0' ? vm : "-", age};
-        for (size_t c = 0; c < sizeof cells / sizeof cells[0]; c++)
-            (void)table_add(&table, cells[c]);
-    }
-    if (as_table) {
-        table_print(&table);
-        status = output_flush();
-    }
-    table_clear(&table);
-    return status;
+    const struct era_volume_list *volumes = list;
+    const char *vm = era_volume_list_vm(volumes, i);
+    char size[32];
+    char age[64];
+    snprintf(size, sizeof size, "%u MiB", era_volume_list_size_mib(volumes, i));
+    table_age(era_volume_list_created_at_ns(volumes, i), age, sizeof age);
+    const char *const cells[] = {era_volume_list_name(volumes, i), era_volume_list_kind(volumes, i), size,
+                                 vm[0] != '\0' ? vm : "-", age};
+    _Static_assert(sizeof cells == sizeof heads, "a cell for each column");
+    table_add_row(table, cells);
 }
+
+static const struct listing listing = {heads, sizeof heads / sizeof heads[0], add_row, describe};
 
 int volume_list(const struct invocation *invocation)
 {
@@ -53,7 +42,8 @@ int volume_list(const struct invocation *invocation)
     int r = session_open(invocation, &era, &err);
     if (r >= 0)
         r = era_volume_list(era, &volumes, &err);
-    int status = r < 0 ? output_error(invocation, &err) : print(volumes, as_table);
+    int status = r < 0 ? output_error(invocation, &err)
+                       : listing_print(&listing, volumes, era_volume_list_count(volumes), as_table);
     era_volume_list_free(volumes);
     era_close(era);
     return status;
