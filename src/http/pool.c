@@ -31,6 +31,7 @@ struct worker {
 struct pool {
     struct loop *loop;
     struct source finished; /* an eventfd */
+    int cancel_fd;          /* an eventfd that ends slow work */
     pthread_mutex_t mutex;  /* of all that follows */
     struct queue queues[POOL_KINDS];
     struct job *done; /* newest first */
@@ -136,6 +137,7 @@ static int start_workers(struct pool *pool, const char *state_dir, struct era_er
         if (r < 0)
             break;
         era_set_progress(worker->era, log_progress, NULL);
+        era_set_cancel(worker->era, pool->cancel_fd);
         int error = pthread_create(&worker->thread, &attr, work, worker);
         worker->started = error == 0;
         if (error != 0)
@@ -159,7 +161,9 @@ int pool_open(struct loop *loop, const char *state_dir, unsigned slow, struct po
         pthread_cond_init(&pool->queues[i].filled, NULL);
     }
     pool->finished = (struct source){.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .ready = collect};
-    int r = pool->finished.fd < 0 ? -errno : loop_watch(loop, &pool->finished, EPOLLIN);
+    pool->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    bool failed = pool->finished.fd < 0 || pool->cancel_fd < 0;
+    int r = failed ? -errno : loop_watch(loop, &pool->finished, EPOLLIN);
     r = r < 0 ? era_error_errno(err, -r, "cannot make an event") : start_workers(pool, state_dir, err);
     if (r < 0) {
         pool_close(pool);
@@ -167,6 +171,12 @@ int pool_open(struct loop *loop, const char *state_dir, unsigned slow, struct po
     }
     *ret_pool = pool;
     return 0;
+}
+
+void pool_cancel(struct pool *pool)
+{
+    uint64_t one = 1;
+    (void)write(pool->cancel_fd, &one, sizeof one);
 }
 
 void pool_close(struct pool *pool)
@@ -185,5 +195,6 @@ void pool_close(struct pool *pool)
     }
     loop_forget(pool->loop, &pool->finished);
     era_closep(&pool->finished.fd);
+    era_closep(&pool->cancel_fd);
     free(pool);
 }

@@ -26,6 +26,8 @@ struct pool;
 int pool_open(struct loop *loop, const char *state_dir, unsigned slow, struct pool **ret_pool, struct era_error *err);
 /* Waits for the jobs that were begun; drops none: call it when nothing is queued. */
 void pool_close(struct pool *pool);
+/* Slow work, now and from here on, is given up as soon as may be, and fails with "interrupted". */
+void pool_cancel(struct pool *pool);
 
 void pool_submit(struct pool *pool, enum pool_kind kind, struct job *job);
 /* Jobs that wait for a thread. */

@@ -22,6 +22,7 @@ static const struct {
     {"vm_paused", 409},           {"vm_not_running", 409},      {"not_supported", 409},
     {"snapshot_exists", 409},     {"snapshot_corrupt", 409},    {"snapshot_not_found", 404},
     {"disk_full", 503},           {"shutting_down", 503},       {"out_of_memory", 503},
+    {"interrupted", 503},
 };
 
 static const struct {

@@ -270,6 +270,7 @@ static int start(struct program *program, struct era_error *err)
 /* What runs when the time of grace is over is ended: each in its own way. */
 static void cut_all(struct server *server)
 {
+    pool_cancel(server->pool);
     for (struct request *request = server->live, *next; request != NULL; request = next) {
         next = request->next_live; /* it may leave the list */
         if (request->work != NULL && request->work->cut != NULL)
@@ -287,7 +288,7 @@ static bool is_over(struct program *program)
     if (server->requests > 0 && late_ns > 0)
         cut_all(server);
     if (server->requests > 0 && late_ns > LAST_SECONDS * INT64_C(1000000000)) {
-        /* An image that is being built, a client that does not read. Whatever is half done, the next look mends. */
+        /* A client that does not read. Whatever is half done, the next look mends. */
         era_log(ERA_LOG_WARN, "stopped; %u requests were left without an answer", server->requests);
         _exit(EXIT_OK);
     }

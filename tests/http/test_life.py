@@ -73,6 +73,19 @@ def test_after_its_time_of_grace_it_ends_all_the_same(serve: Callable[..., Serve
     wait_for(agent, vm, "/tmp/over")
 
 
+def test_an_image_that_is_being_built_keeps_no_server_alive(serve: Callable[..., Server], tmp_path: pathlib.Path) -> None:
+    """What was begun of it is removed, and who waited for his VM is told."""
+    agent = Agent(tmp_path)
+    server = serve("--grace", "0", agent=agent)
+    create, answers = in_background(lambda: server.ask("POST", "/api/vm", {"language": "python"}))
+    images = tmp_path / "images"
+    eventually(lambda: any(images.glob(".work-*/rootfs/var/lib/dpkg")))
+    assert server.stop() == 0
+    create.join()
+    answers[0].error(503, "interrupted")
+    assert list(images.iterdir()) == []
+
+
 def test_a_terminal_is_closed_in_good_order(serve: Callable[..., Server], agent: Agent, vm: str) -> None:
     server = serve("--grace", "0")
     with open_raw(server, vm) as connection:
