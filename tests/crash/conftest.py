@@ -13,19 +13,12 @@ from tests.crash.host import Host
 
 
 @pytest.fixture(scope="module")
-def host(agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> Host:
+def host(agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Its images are hard links."""
     state: pathlib.Path = tmp_path_factory.mktemp("crash") / "state"
     state.mkdir(mode=0o700)
     link_images(state)
-    return Host(Agent(state))
-
-
-@pytest.fixture(autouse=True)
-def nothing_for_the_next(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a test that failed has left is not in the way of others."""
-    yield
-    if "host" in request.fixturenames:
-        host = request.getfixturevalue("host")
-        host.kill_others(0)
-        host.agent.run("vm", "clean", "--all", timeout=120)
+    host = Host(Agent(state))
+    yield host
+    host.kill_others(0)
+    host.agent.run("vm", "clean", "--all", timeout=120)

@@ -12,6 +12,9 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+
+import pytest
 
 from tests.conftest import Agent, eventually, shim_of
 from tests.crash.host import Host, Process
@@ -82,6 +85,14 @@ def test_kill_9_at_random_times(host: Host) -> None:
     host.check()
     host.works()
     host.cleans_up()
+
+
+@pytest.fixture(autouse=True)
+def nothing_for_the_next(host: Host) -> Iterator[None]:
+    """What a test that failed has left is not in the way of others."""
+    yield
+    host.kill_others(0)
+    host.agent.run("vm", "clean", "--all", timeout=120)
 
 
 def is_locked(path: pathlib.Path) -> bool:
