@@ -220,7 +220,8 @@ static bool follow(pid_t pid, struct pipes *pipes, const struct era_process_spec
     _cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     bool ended = false;
     bool cancelled = false;
-    while (!ended && !cancelled && (pipes->out[0] >= 0 || pipes->err[0] >= 0)) {
+    /* Without a pidfd (Linux before 5.3) the end of its output has to stand for its own. */
+    while (!ended && !cancelled && (pidfd >= 0 || pipes->out[0] >= 0 || pipes->err[0] >= 0)) {
         struct pollfd polled[] = {{.fd = pipes->out[0], .events = POLLIN},
                                   {.fd = pipes->err[0], .events = POLLIN},
                                   {.fd = pidfd, .events = POLLIN},

@@ -140,34 +140,23 @@ static void with_namespaces_strays_end_with_it(void **state)
     close(pipe_fds[0]);
 }
 
-/* Says that the program is at work, and cuts it short. */
-struct impatience {
-    int cancel_fd;
-};
-
-static void cut_short(void *userdata, int stream, const char *line)
-{
-    const struct impatience *impatience = userdata;
-    (void)!write(impatience->cancel_fd, "", 1);
-}
-
 static void who_is_cut_short_ends_with_its_group(void **state)
 {
     int cancel[2];
     int held[2];
     assert_int_equal(pipe2(cancel, O_CLOEXEC) | pipe2(held, O_CLOEXEC), 0);
-    struct impatience impatience = {.cancel_fd = cancel[1]};
-    const char *argv[] = {"sh", "-c", "sleep 1000 & sleep 1000 & echo begun; wait", NULL};
+    /* It asks for its own end when nobody has anything left to say. */
+    const char *argv[] = {
+        "sh", "-c", "sleep 1000 >&- 2>&- & sleep 1000 >&- 2>&- & exec >&- 2>&-; sleep 0.2; echo cut >&4; wait", NULL};
     const char *envp[] = {"PATH=/usr/bin:/bin", NULL};
+    const int fds[] = {held[1], cancel[1]};
     const struct era_process_spec spec = {.path = "/bin/sh",
                                           .argv = argv,
                                           .envp = envp,
                                           .cwd_fd = -EBADF,
-                                          .fds = &held[1],
-                                          .fd_count = 1,
-                                          .cancel_fd = cancel[0],
-                                          .on_line = cut_short,
-                                          .userdata = &impatience};
+                                          .fds = fds,
+                                          .fd_count = 2,
+                                          .cancel_fd = cancel[0]};
     struct era_error err = {0};
     struct era_process_result result;
     assert_int_equal(era_process_run(&spec, &result, &err), -ECANCELED);
