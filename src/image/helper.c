@@ -56,8 +56,8 @@ static void on_line(void *userdata, int stream, const char *line)
         era_image_progress(talk->images, "%.120s", line + 9);
 }
 
-int era_image_helper_run(struct era_image_store *images, const struct era_strv *args, const int *fds, size_t fd_count,
-                         const char *failure, struct era_image_helper_result *ret_result, struct era_error *err)
+static int run(struct era_image_store *images, const struct era_strv *args, const int *fds, size_t fd_count,
+               int cancel_fd, const char *failure, struct era_image_helper_result *ret_result, struct era_error *err)
 {
     _cleanup_free_ char *path = era_str_printf("%s/era-unpack", images->helper_dir);
     _cleanup_free_ const char **argv = era_image_argv("era-unpack", args);
@@ -75,7 +75,7 @@ int era_image_helper_run(struct era_image_store *images, const struct era_strv *
         .fds = fds,
         .fd_count = fd_count,
         .as_root = true,
-        .cancel_fd = images->cancel_fd,
+        .cancel_fd = cancel_fd,
         .on_line = on_line,
         .userdata = &talk,
     };
@@ -97,6 +97,25 @@ int era_image_helper_run(struct era_image_store *images, const struct era_strv *
     if (ret_result != NULL)
         *ret_result = talk.result;
     return 0;
+}
+
+int era_image_helper_run(struct era_image_store *images, const struct era_strv *args, const int *fds, size_t fd_count,
+                         const char *failure, struct era_image_helper_result *ret_result, struct era_error *err)
+{
+    return run(images, args, fds, fd_count, images->cancel_fd, failure, ret_result, err);
+}
+
+int era_image_helper_remove(struct era_image_store *images, const char *name, struct era_error *err)
+{
+    const char *words[] = {"remove", images->dir, name, NULL};
+    struct era_strv args = {0};
+    int r = 0;
+    for (size_t i = 0; r >= 0 && words[i] != NULL; i++)
+        r = era_strv_add(&args, words[i]);
+    /* Not cut short: to remove what was begun is what giving up means. */
+    r = r < 0 ? era_error_oom(err) : run(images, &args, NULL, 0, -EBADF, "system_error", NULL, err);
+    era_strv_clear(&args);
+    return r;
 }
 
 int era_image_helper_hash(struct era_image_store *images, const char *data, size_t len,

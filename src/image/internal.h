@@ -108,6 +108,9 @@ struct era_image_helper_result {
 int era_image_helper_run(struct era_image_store *images, const struct era_strv *args, const int *fds, size_t fd_count,
                          const char *failure, struct era_image_helper_result *ret_result, struct era_error *err);
 
+/* Removes images/<name> as root of a user namespace. */
+int era_image_helper_remove(struct era_image_store *images, const char *name, struct era_error *err);
+
 /* "sha256:…" of a few bytes. */
 int era_image_helper_hash(struct era_image_store *images, const char *data, size_t len,
                           char ret_digest[ERA_IMAGE_DIGEST_MAX], struct era_error *err);

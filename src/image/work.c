@@ -163,20 +163,7 @@ int era_image_remove_entry(struct era_image_store *images, const char *name, str
     int r = era_remove_tree_at(images->fd, name);
     if (r >= 0 || geteuid() == 0)
         return r < 0 ? era_error_errno(err, -r, "cannot remove %s/%s", images->dir, name) : 0;
-    /* Files of ids that only a user namespace gives us. */
-    struct era_strv args = {0};
-    r = era_strv_add(&args, "remove");
-    if (r >= 0)
-        r = era_strv_add(&args, images->dir);
-    if (r >= 0)
-        r = era_strv_add(&args, name);
-    /* To remove what was begun is what giving up means: it is not given up itself. */
-    int cancel_fd = images->cancel_fd;
-    images->cancel_fd = 0;
-    r = r < 0 ? era_error_oom(err) : era_image_helper_run(images, &args, NULL, 0, "system_error", NULL, err);
-    images->cancel_fd = cancel_fd;
-    era_strv_clear(&args);
-    return r;
+    return era_image_helper_remove(images, name, err); /* files of ids that only a user namespace gives us */
 }
 
 /* Whether nobody holds an image (its json) that lies in the folder; true when none does. */
