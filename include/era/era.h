@@ -76,8 +76,9 @@ void era_set_progress(struct era *era, era_progress_fn fn, void *userdata);
 /*
  * How slow work (building or fetching an image, the start of a VM) is cut
  * short: once fd can be read (a signalfd, an eventfd, a pipe), it is given up,
- * what it had begun is removed, and the call fails with "interrupted". The
- * descriptor is borrowed until era_close() and never read. 0 or less: none.
+ * what it had begun is removed, and the call fails with "interrupted"; so do
+ * later ones, for the descriptor is never read. It is borrowed until
+ * era_close(). 0 or less: none.
  */
 void era_set_cancel(struct era *era, int fd);
 

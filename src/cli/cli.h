@@ -163,7 +163,8 @@ int session_open_interruptible(const struct invocation *invocation, struct era *
 
 /* Blocks the signals that end a program, but for those that are ignored, and yields a signalfd. */
 int signals_block(void);
-/* Those and window changes: before a run starts, which gets them by live_loop(). */
+/* Those and window changes, before a run starts, which gets them by live_loop(); a reader that goes away is an error.
+ */
 int signals_block_with_resize(void);
 /* One of them that has come and was not read, or 0. */
 int signals_pending(void);

@@ -25,7 +25,6 @@ static void ending(sigset_t *to)
 
 static int block(const sigset_t *set)
 {
-    signal(SIGPIPE, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, set, NULL) < 0)
         return -errno;
     int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -44,6 +43,7 @@ int signals_block_with_resize(void)
     sigset_t set;
     ending(&set);
     sigaddset(&set, SIGWINCH);
+    signal(SIGPIPE, SIG_IGN); /* the command is to end, and not we before it */
     return block(&set);
 }
 

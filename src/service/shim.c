@@ -208,7 +208,7 @@ static int await_stopped(int fd, int64_t deadline_ns)
 static int give_up(int fd, struct era_error *err)
 {
     if (shutdown(fd, SHUT_WR) == 0)
-        (void)await_stopped(fd, era_clock_monotonic_ns() + (int64_t)LAUNCH_TIMEOUT_MS * 1000000);
+        (void)await_stopped(fd, era_clock_monotonic_ns() + (int64_t)STOP_SLACK_MS * 1000000);
     return era_error_set(err, ECANCELED, "interrupted", "interrupted");
 }
 
